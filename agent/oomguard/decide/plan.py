@@ -1,0 +1,94 @@
+"""The checked plan: what rules become once every word of them has been understood.
+
+The daemon never sees YAML. It reads this, as versioned JSON of at most 256 KiB, and trusts it because the
+same version of oomguard wrote it a moment ago.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from oomguard.profile import Profile
+
+PLAN_VERSION = 1
+PLAN_MAX_BYTES = 256 * 1024
+
+
+class TargetPlan(NamedTuple):
+    """What is to be guarded, and how it is found."""
+
+    name: str
+    kind: str               # unit | cgroup | pid | command | self | system
+    value: str = ""         # unit name, cgroup path, pid, command name; empty for self and system
+
+
+class Condition(NamedTuple):
+    """One node of a rule's `when`: a test with its arguments, or any/all/not of other nodes."""
+
+    test: str                               # level_at_least, used_above, any, all, not …
+    value: float = 0.0                      # level, ratio, bytes or seconds, as the test says
+    within_s: float = 0.0                   # probability_above: the horizon, 60…300
+    word: str = ""                          # pressure_above: some|full; phase: its name
+    for_s: float = 0.0                      # must hold so long before it counts (debounce)
+    clear: float | None = None              # once it counts, it goes on until `value` falls back to this (hysteresis)
+    parts: tuple[Condition, ...] = ()
+
+
+class Release(NamedTuple):
+    """How much a hook is asked for."""
+
+    kind: str                # needed | ratio | bytes | all
+    amount: float = 0.0      # ratio 0…1 of what the hook holds, or bytes
+
+
+class Action(NamedTuple):
+    """One step of a rule's `then`. The hook name `any` stands for every hook of the target, cheapest first."""
+
+    hook: str
+    release: Release
+
+
+class Rule(NamedTuple):
+    """A sentence (`name`), when it holds, and what is then done."""
+
+    name: str
+    when: Condition
+    then: tuple[Action, ...]
+    cooldown_s: float = 30.0
+    targets: tuple[str, ...] = ()           # names of targets it is for; empty: all
+
+
+class HookPlan(NamedTuple):
+    """A hook that rules declare (in-process callables register themselves instead)."""
+
+    name: str
+    kind: str                               # command | signal | reclaim
+    argv: tuple[str, ...] = ()              # command: the program and its arguments, never a shell line
+    signal: str = ""                        # signal: SIGUSR1 …
+    cost: float = 1.0                       # relative cost of a byte given back; cheapest first
+    deadline_s: float = 5.0
+    minimum_bytes: int = 1 << 20            # asking for less is not worth the trouble
+    targets: tuple[str, ...] = ()           # as in Rule
+
+
+class Bounds(NamedTuple):
+    """What no rule and no model can exceed."""
+
+    actions_per_minute: int = 12
+    minimum_gap_s: float = 1.0
+
+
+class Plan(NamedTuple):
+    """Everything the daemon needs to know."""
+
+    targets: tuple[TargetPlan, ...]
+    rules: tuple[Rule, ...]
+    hooks: tuple[HookPlan, ...] = ()
+    bounds: Bounds = Bounds()
+    profile: Profile = Profile()
+    cadence_s: float = 1.0
+    plain_headroom_ratios: tuple[float, ...] = (0.30, 0.20, 0.15, 0.10, 0.05)   # levels 1…5 without a forecast
+    model: str = "shipped"                  # shipped | none | the folder of a bundle
+    source: str = ""                        # the rule file, for people
+    digest: str = ""                        # sha256 of the rules' text
+    is_dry_run: bool = False

@@ -1,0 +1,1 @@
+"""What is read: targets, their constraints and the machine, at a few microseconds each."""

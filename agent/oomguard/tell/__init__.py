@@ -1,0 +1,1 @@
+"""Who is told: the pressure FIFO, the control socket, the log, the service manager."""

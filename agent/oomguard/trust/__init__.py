@@ -1,0 +1,1 @@
+"""What may be loaded: bundles whose every byte is known."""
