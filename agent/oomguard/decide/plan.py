@@ -12,6 +12,18 @@ from oomguard.profile import Profile
 
 PLAN_VERSION = 1
 PLAN_MAX_BYTES = 256 * 1024
+STATE_SLOTS = 256            # float64s a window keeps for one target: holds, cooldowns, recent actions
+
+TARGET_KINDS = ("unit", "cgroup", "pid", "command", "self", "system")
+HOOK_KINDS = ("command", "signal", "reclaim")
+RELEASE_KINDS = ("needed", "ratio", "bytes", "all")
+THRESHOLD_TESTS = ("level_at_least", "probability_above", "used_above", "charged_above", "available_below",
+                   "time_to_limit_below", "pressure_above")
+GROUP_TESTS = ("any", "all", "not")
+TESTS = (*THRESHOLD_TESTS, "phase", *GROUP_TESTS)
+HORIZONS_S = (60.0, 120.0, 180.0, 240.0, 300.0)
+CONDITION_MAX_DEPTH = 12
+MAX_ACTIONS_PER_MINUTE = 60
 
 
 class TargetPlan(NamedTuple):
@@ -28,9 +40,10 @@ class Condition(NamedTuple):
     test: str                               # level_at_least, used_above, any, all, not …
     value: float = 0.0                      # level, ratio, bytes or seconds, as the test says
     within_s: float = 0.0                   # probability_above: the horizon, 60…300
-    word: str = ""                          # pressure_above: some|full; phase: its name
+    word: str = ""                          # pressure_above: some|full; phase: its name; available_below: ram
+                                            # where `value` is a share of RAM, else empty and `value` is bytes
     for_s: float = 0.0                      # must hold so long before it counts (debounce)
-    clear: float | None = None              # once it counts, it goes on until `value` falls back to this (hysteresis)
+    until: float | None = None              # once true, it stays so until the reading is back here
     parts: tuple[Condition, ...] = ()
 
 
@@ -42,7 +55,7 @@ class Release(NamedTuple):
 
 
 class Action(NamedTuple):
-    """One step of a rule's `then`. The hook name `any` stands for every hook of the target, cheapest first."""
+    """One step of a rule's `then`. The hook `any` stands for every hook of the target, cheapest first."""
 
     hook: str
     release: Release
@@ -65,6 +78,7 @@ class HookPlan(NamedTuple):
     kind: str                               # command | signal | reclaim
     argv: tuple[str, ...] = ()              # command: the program and its arguments, never a shell line
     signal: str = ""                        # signal: SIGUSR1 …
+    swappiness: int | None = None           # reclaim: 0…200 as the kernel takes it; None: the kernel's own
     cost: float = 1.0                       # relative cost of a byte given back; cheapest first
     deadline_s: float = 5.0
     minimum_bytes: int = 1 << 20            # asking for less is not worth the trouble
@@ -87,7 +101,7 @@ class Plan(NamedTuple):
     bounds: Bounds = Bounds()
     profile: Profile = Profile()
     cadence_s: float = 1.0
-    plain_headroom_ratios: tuple[float, ...] = (0.30, 0.20, 0.15, 0.10, 0.05)   # levels 1…5 without a forecast
+    plain_headroom_ratios: tuple[float, ...] = (0.30, 0.20, 0.15, 0.10, 0.05)  # levels 1…5 without a forecast
     model: str = "shipped"                  # shipped | none | the folder of a bundle
     source: str = ""                        # the rule file, for people
     digest: str = ""                        # sha256 of the rules' text
