@@ -1,0 +1,795 @@
+/* push, features and forest walk: behaves exactly like the readable references, in about a microsecond.
+ *
+ *   push      window.reference_push     features  features.reference     walk  forest.reference_margins
+ *
+ * Layout constants stand here and in window.py and forest.py; tests/test_kernel.py compares them. Sums are float64
+ * in a stated order (four lanes per stretch between span edges), without contraction or fast-math, so that both sides
+ * give the same bits. Native code does one thing and returns plain values; policy stays in Python.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <math.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the window (window.py) ---- */
+
+enum { CAPACITY = 304, MAX_BLOCKS = CAPACITY - 1, HEADER_BYTES = 4096 };
+enum wide { T_S, PSI_SOME, PSI_FULL, REFAULTS, MAJOR_FAULTS, WIDE };
+enum narrow { HEADROOM, LEAST_HEADROOM, USED, CHARGED, KERNEL, AVAILABLE, SWAP_FREE, EVICTABLE, LIMIT, LATE, PHASE, NARROW };
+
+struct window {
+    char fixed[32];
+    _Atomic uint64_t head;      /* closed slot | which << 16 | blocks << 32 */
+    double start_s, released_t_s, phase_began_t_s;
+    uint64_t samples_total;
+    char rest[HEADER_BYTES - 72];
+    double wide[WIDE][CAPACITY];
+    float narrow[NARROW][CAPACITY];
+    uint32_t segment[CAPACITY];
+};
+
+/* A sample's numbers in the order of sense/sample.py, without the two words (constraint, phase). */
+enum value { V_T_S, V_LIMIT, V_HEADROOM, V_USED, V_CHARGED, V_KERNEL, V_AVAILABLE, V_SWAP_USED, V_SWAP_FREE, V_SWAP_LIMIT,
+             V_PSI_SOME, V_PSI_FULL, V_REFAULTS, V_MAJOR_FAULTS, V_LATE, V_EVICTABLE, VALUES };
+/* A series has three more rows: what the words and the releases came to. */
+enum { V_PHASE = VALUES, V_SEGMENT, V_RELEASED, SERIES_ROWS };
+
+static void write_block(struct window *w, int slot, const double *v, uint32_t segment, double least, double late, double phase)
+{
+    w->wide[T_S][slot] = v[V_T_S];
+    w->wide[PSI_SOME][slot] = v[V_PSI_SOME];
+    w->wide[PSI_FULL][slot] = v[V_PSI_FULL];
+    w->wide[REFAULTS][slot] = v[V_REFAULTS];
+    w->wide[MAJOR_FAULTS][slot] = v[V_MAJOR_FAULTS];
+    w->narrow[HEADROOM][slot] = (float)v[V_HEADROOM];
+    w->narrow[LEAST_HEADROOM][slot] = (float)least;
+    w->narrow[USED][slot] = (float)v[V_USED];
+    w->narrow[CHARGED][slot] = (float)v[V_CHARGED];
+    w->narrow[KERNEL][slot] = (float)v[V_KERNEL];
+    w->narrow[AVAILABLE][slot] = (float)v[V_AVAILABLE];
+    w->narrow[SWAP_FREE][slot] = (float)v[V_SWAP_FREE];
+    w->narrow[EVICTABLE][slot] = (float)v[V_EVICTABLE];
+    w->narrow[LIMIT][slot] = (float)v[V_LIMIT];
+    w->narrow[LATE][slot] = (float)late;
+    w->narrow[PHASE][slot] = (float)phase;
+    w->segment[slot] = segment;
+}
+
+static void copy_block(struct window *w, int from, int to)
+{
+    for (int i = 0; i < WIDE; i++) w->wide[i][to] = w->wide[i][from];
+    for (int i = 0; i < NARROW; i++) w->narrow[i][to] = w->narrow[i][from];
+    w->segment[to] = w->segment[from];
+}
+
+static void publish(struct window *w, int base, int which, uint32_t count)
+{
+    atomic_store_explicit(&w->head, (uint64_t)base | (uint64_t)which << 16 | (uint64_t)count << 32, memory_order_release);
+}
+
+static int push(struct window *w, const double *v, uint32_t segment, double phase)
+{
+    double t_s = v[V_T_S], least = v[V_HEADROOM], late = v[V_LATE], previous_phase = NAN;
+    if (!(t_s >= 0 && t_s < 1e12 && v[V_LIMIT] > 0 && v[V_LIMIT] < 1e30 && fabs(least) < 1e30)) return 0;
+    uint64_t head = atomic_load_explicit(&w->head, memory_order_relaxed);
+    int base = (int)(head & 0xFFFF) % CAPACITY, which = (int)(head >> 16) & 1, slot, newest = (base + 1 + which) % CAPACITY;
+    uint32_t count = (uint32_t)(head >> 32);
+    int is_same_second = 0;
+    if (count) {
+        double last_t_s = w->wide[T_S][newest];
+        if (!(t_s > last_t_s)) return 0;
+        previous_phase = w->narrow[PHASE][newest];
+        is_same_second = floor(t_s) == floor(last_t_s);
+    }
+    if (is_same_second) {
+        if (w->segment[newest] == segment && w->narrow[LEAST_HEADROOM][newest] < least) least = w->narrow[LEAST_HEADROOM][newest];
+        if (w->narrow[LATE][newest] > late) late = w->narrow[LATE][newest];
+        slot = (base + 2 - which) % CAPACITY;
+        which = 1 - which;
+    } else {
+        if (count && which == 1) {
+            copy_block(w, (base + 2) % CAPACITY, (base + 1) % CAPACITY);
+            publish(w, base, 0, count);
+        }
+        slot = (base + 2) % CAPACITY;
+        base = (base + 1) % CAPACITY;
+        which = 0;
+        count = count < MAX_BLOCKS ? count + 1 : MAX_BLOCKS;
+    }
+    if (!(phase == previous_phase) && !(isnan(phase) && isnan(previous_phase))) w->phase_began_t_s = t_s;
+    write_block(w, slot, v, segment, least, late, phase);
+    w->samples_total++;
+    publish(w, base, which, count);
+    return 1;
+}
+
+/* ---- features (features.py) ---- */
+
+enum { SPANS = 6, FEATURES = 74 };
+static const double SPAN_S[SPANS] = {5, 10, 30, 60, 120, 300};
+static const double FAR_S = 3600.0, SINCE_RELEASE_CAP_S = 300.0, PAGE_BYTES = 4096.0;
+enum static_fact { RAM, SWAP, CORES, CACHE, BUFFERS, HEAP, BOUND_KIND, STATICS };
+
+struct span { double n, x, xx, y, xy, yy, low, high; int oldest; };
+
+typedef double four __attribute__((vector_size(32)));
+typedef float four_narrow __attribute__((vector_size(16)));
+
+struct view {                   /* a window as the features see it */
+    const struct window *w;
+    int newest, base, blocks;   /* blocks under the constraint that binds now, the newest included */
+    double t_s, limit, headroom;
+};
+
+static inline int slot_of(const struct view *view, int back)
+{
+    if (back == 0) return view->newest;
+    int slot = view->base - back + 1;
+    return slot < 0 ? slot + CAPACITY : slot;
+}
+
+static int look(struct view *view, const struct window *w)
+{
+    uint64_t head = atomic_load_explicit((_Atomic uint64_t *)&w->head, memory_order_acquire);
+    uint32_t count = (uint32_t)(head >> 32);
+    if (count == 0) return 0;
+    view->w = w;
+    view->base = (int)(head & 0xFFFF) % CAPACITY;
+    view->newest = (view->base + 1 + (int)(head >> 16 & 1)) % CAPACITY;
+    view->t_s = w->wide[T_S][view->newest];
+    view->limit = w->narrow[LIMIT][view->newest];
+    view->headroom = w->narrow[HEADROOM][view->newest];
+    /* Segment numbers never fall, so the first block of this one is found by halving. */
+    int inside = 0, outside = count > MAX_BLOCKS ? MAX_BLOCKS : (int)count;
+    uint32_t segment = w->segment[view->newest];
+    if (w->segment[slot_of(view, outside - 1)] == segment) inside = outside - 1;
+    while (outside - inside > 1) {
+        int middle = (inside + outside) / 2;
+        if (w->segment[slot_of(view, middle)] == segment) inside = middle; else outside = middle;
+    }
+    view->blocks = inside + 1;
+    return 1;
+}
+
+static inline double age_of(const struct view *view, int back) { return view->t_s - view->w->wide[T_S][slot_of(view, back)]; }
+
+/* How many blocks, counted from the newest, are at most span_s old. Blocks come about once a second, so the place is
+ * guessed from the average and then walked to. */
+static int within(const struct view *view, double span_s, double oldest_age_s, int at_least)
+{
+    int n = view->blocks;
+    if (oldest_age_s <= span_s) return n;
+    int at = (int)(span_s / oldest_age_s * n);
+    if (at < at_least) at = at_least;
+    if (at > n - 1) at = n - 1;
+    while (at > at_least && age_of(view, at - 1) > span_s) at--;
+    while (at < n && age_of(view, at) <= span_s) at++;
+    return at;
+}
+
+static void sum_stretch(const struct view *view, int from, int to, struct span *total)
+{
+    const struct window *w = view->w;
+    four x_sum = {0}, xx_sum = {0}, y_sum = {0}, xy_sum = {0}, yy_sum = {0};
+    double low = total->low, high = total->high;
+    const double *times = w->wide[T_S];
+    const float *headrooms = w->narrow[HEADROOM], *leasts = w->narrow[LEAST_HEADROOM];
+    four t_now = {view->t_s, view->t_s, view->t_s, view->t_s};
+    four h_now = {view->headroom, view->headroom, view->headroom, view->headroom};
+    four lows = {low, low, low, low}, highs = {high, high, high, high};
+    int at = from;
+    for (; at + 4 <= to; at += 4) {
+        four x, y, least;
+        int last = view->base - at - 2;      /* slot of block at + 3, the oldest of the four */
+        if (at > 0 && (last >= 0 || last + 3 < 0)) {
+            if (last < 0) last += CAPACITY;
+            four_narrow h, l;
+            memcpy(&x, times + last, sizeof x);
+            memcpy(&h, headrooms + last, sizeof h);
+            memcpy(&l, leasts + last, sizeof l);
+            y = __builtin_convertvector(h, four);
+            least = __builtin_convertvector(l, four);
+        } else {                             /* the newest block or the seam of the ring is among them */
+            for (int lane = 0; lane < 4; lane++) {
+                int slot = slot_of(view, at + 3 - lane);
+                x[lane] = times[slot];
+                y[lane] = headrooms[slot];
+                least[lane] = leasts[slot];
+            }
+        }
+        x -= t_now;
+        y -= h_now;
+        least -= h_now;
+        x_sum += x;
+        xx_sum += x * x;
+        y_sum += y;
+        xy_sum += x * y;
+        yy_sum += y * y;
+        for (int lane = 0; lane < 4; lane++) {
+            lows[lane] = least[lane] < lows[lane] ? least[lane] : lows[lane];
+            highs[lane] = y[lane] > highs[lane] ? y[lane] : highs[lane];
+        }
+    }
+    for (int lane = 0; lane < 4; lane++) {
+        low = lows[lane] < low ? lows[lane] : low;
+        high = highs[lane] > high ? highs[lane] : high;
+    }
+    for (int lane = 3; at < to; at++, lane--) {
+        int slot = slot_of(view, at);
+        double x = times[slot] - view->t_s, y = headrooms[slot] - view->headroom, least = leasts[slot] - view->headroom;
+        x_sum[lane] += x;
+        xx_sum[lane] += x * x;
+        y_sum[lane] += y;
+        xy_sum[lane] += x * y;
+        yy_sum[lane] += y * y;
+        low = least < low ? least : low;
+        high = y > high ? y : high;
+    }
+    total->n = to;
+    total->x += (x_sum[3] + x_sum[2]) + (x_sum[1] + x_sum[0]);
+    total->xx += (xx_sum[3] + xx_sum[2]) + (xx_sum[1] + xx_sum[0]);
+    total->y += (y_sum[3] + y_sum[2]) + (y_sum[1] + y_sum[0]);
+    total->xy += (xy_sum[3] + xy_sum[2]) + (xy_sum[1] + xy_sum[0]);
+    total->yy += (yy_sum[3] + yy_sum[2]) + (yy_sum[1] + yy_sum[0]);
+    total->low = low;
+    total->high = high;
+    total->oldest = slot_of(view, to - 1);
+}
+
+static double slope_of(const struct span *s)
+{
+    double spread = s->n * s->xx - s->x * s->x;
+    return s->n > 1 && spread > 0 ? (s->n * s->xy - s->x * s->y) / spread : NAN;
+}
+
+static double straight_line_s(double room, double slope)
+{
+    if (isnan(slope) || isnan(room)) return NAN;
+    if (!(slope < 0)) return FAR_S;
+    double seconds = (room > 0 ? room : 0.0) / -slope;
+    return seconds > FAR_S ? FAR_S : seconds;
+}
+
+static double spread_of(const struct span *s, double slope)
+{
+    if (isnan(slope)) return NAN;
+    double mean_y = s->y / s->n;
+    double variance = (s->yy - mean_y * s->y - slope * (s->xy - s->x * mean_y)) / s->n;
+    return variance > 0 ? sqrt(variance) : 0.0;
+}
+
+static double mean_of(const struct span *s) { return s->n > 1 ? s->y / s->n : NAN; }
+
+static double rate_of(const struct view *view, int counter, const struct span *s)
+{
+    const double *column = view->w->wide[counter];
+    double rise = column[view->newest] - column[s->oldest], elapsed_s = view->t_s - view->w->wide[T_S][s->oldest];
+    return elapsed_s > 0 && rise >= 0 ? rise / elapsed_s : NAN;
+}
+
+static double growth_of(const struct view *view, int signal, const struct span *s)
+{
+    const float *column = view->w->narrow[signal];
+    double elapsed_s = view->t_s - view->w->wide[T_S][s->oldest];
+    double rise = (double)column[view->newest] - (double)column[s->oldest];
+    return elapsed_s > 0 ? rise / elapsed_s : NAN;
+}
+
+static double capped(double seconds, double cap_s) { return seconds > cap_s ? cap_s : seconds; }
+
+static void features_of(const struct view *view, const double *facts, float *out)
+{
+    const struct window *w = view->w;
+    const double per_limit = 1.0 / view->limit;
+    const int newest = view->newest;
+    struct span spans[SPANS], total = {0};
+    double slopes[SPANS];
+    float *f = out;
+
+    *f++ = (float)(view->headroom * per_limit);
+    *f++ = (float)((double)w->narrow[USED][newest] * per_limit);
+    *f++ = (float)((double)w->narrow[CHARGED][newest] * per_limit);
+    *f++ = (float)((double)w->narrow[KERNEL][newest] * per_limit);
+    *f++ = (float)((double)w->narrow[AVAILABLE][newest] / facts[RAM]);
+    *f++ = (float)((double)w->narrow[SWAP_FREE][newest] * per_limit);
+    *f++ = (float)((double)w->narrow[EVICTABLE][newest] * per_limit);
+
+    double oldest_age_s = age_of(view, view->blocks - 1);
+    for (int i = 0, done = 0; i < SPANS; i++) {
+        int to = within(view, SPAN_S[i], oldest_age_s, done);
+        if (to > done) sum_stretch(view, done, to, &total);
+        done = to;
+        spans[i] = total;
+        double slope = slopes[i] = slope_of(&total);
+        *f++ = (float)(slope * per_limit);
+        *f++ = (float)straight_line_s(view->headroom, slope);
+        *f++ = (float)(spread_of(&total, slope) * per_limit);
+        *f++ = (float)(total.n > 1 ? total.high * per_limit : NAN);
+        *f++ = (float)(total.n > 1 ? -total.low * per_limit : NAN);
+    }
+    *f++ = (float)((slopes[0] - slopes[2]) * per_limit);
+    *f++ = (float)((slopes[1] - slopes[3]) * per_limit);
+    *f++ = (float)((slopes[2] - slopes[4]) * per_limit);
+    *f++ = (float)((slopes[3] - slopes[5]) * per_limit);
+
+    double last_three = NAN;
+    if (view->blocks >= 3) {
+        double one = (double)w->narrow[HEADROOM][slot_of(view, 1)] - view->headroom;
+        double two = (double)w->narrow[HEADROOM][slot_of(view, 2)] - view->headroom;
+        last_three = (one + two) / 3.0;
+    }
+    *f++ = (float)(last_three * per_limit);
+    *f++ = (float)((mean_of(&spans[1]) - mean_of(&spans[3])) * per_limit);
+
+    for (int i = 1; i < SPANS; i += 2) {
+        *f++ = (float)(rate_of(view, PSI_SOME, &spans[i]) * 1e-6);
+        *f++ = (float)(rate_of(view, PSI_FULL, &spans[i]) * 1e-6);
+        *f++ = (float)(rate_of(view, REFAULTS, &spans[i]) * PAGE_BYTES * per_limit);
+        *f++ = (float)rate_of(view, MAJOR_FAULTS, &spans[i]);
+    }
+    *f++ = (float)(growth_of(view, USED, &spans[2]) * per_limit);
+    *f++ = (float)(growth_of(view, USED, &spans[4]) * per_limit);
+    *f++ = (float)(growth_of(view, CHARGED, &spans[2]) * per_limit);
+    *f++ = (float)(growth_of(view, CHARGED, &spans[4]) * per_limit);
+    *f++ = (float)(growth_of(view, KERNEL, &spans[4]) * per_limit);
+
+    float phase = w->narrow[PHASE][newest];
+    *f++ = w->narrow[LATE][newest];
+    *f++ = (float)capped(view->t_s - w->released_t_s, SINCE_RELEASE_CAP_S);
+    *f++ = phase;
+    *f++ = (float)(isnan(phase) ? NAN : capped(view->t_s - w->phase_began_t_s, FAR_S));
+
+    double cache = facts[CACHE], heap = facts[HEAP];
+    *f++ = (float)(isnan(facts[RAM]) ? NAN : log2(facts[RAM]));
+    *f++ = (float)log2(view->limit);
+    *f++ = (float)facts[CORES];
+    *f++ = (float)(facts[SWAP] / facts[RAM]);
+    *f++ = (float)(cache * per_limit);
+    *f++ = (float)(facts[BUFFERS] * per_limit);
+    *f++ = (float)(heap * per_limit);
+    *f++ = (float)facts[BOUND_KIND];
+    double bound = isnan(cache) || heap < cache ? heap : cache;
+    double room = bound - (double)w->narrow[USED][newest];
+    *f++ = (float)(room * per_limit);
+    *f++ = (float)straight_line_s(room, slopes[3]);
+}
+
+/* ---- the forest (forest.py) ---- */
+
+enum { MAX_CLASSES = 16, MAX_FEATURES = 256, MAX_DEPTH = 10, MAX_TREES = 4096, TOGETHER = 8, HORIZONS = 5, MAX_KNOTS = 16 };
+enum transform { SOFTMAX, AVERAGE };
+
+struct forest_header {
+    char magic[8];
+    uint32_t version, byte_order, trees, depth, features, classes, leaf_size, transform;
+    double scale;
+    char pad[16];
+};
+struct node { float threshold; uint32_t at; };   /* at = 2 * feature + (unknown goes right) */
+
+typedef struct {
+    PyObject_HEAD
+    struct forest_header head;
+    double *base;                 /* [classes] */
+    uint32_t *tree_class;         /* [trees] */
+    struct node *nodes;           /* [trees][2^depth - 1] */
+    float *leaves;                /* [trees][2^depth][leaf_size] */
+    void *storage;
+    float low[MAX_FEATURES], high[MAX_FEATURES];
+    int knots[HORIZONS];
+    double knot_x[HORIZONS][MAX_KNOTS], knot_y[HORIZONS][MAX_KNOTS];
+} Forest;
+
+/* Eight trees are walked together so that their loads overlap; the step has no branch on data. */
+static void walk(const Forest *forest, const float *twice, double *margins)
+{
+    const uint32_t depth = forest->head.depth, leaf_size = forest->head.leaf_size;
+    const size_t inner = ((size_t)1 << depth) - 1, outer = (size_t)1 << depth;
+    for (uint32_t k = 0; k < forest->head.classes; k++) margins[k] = forest->base[k];
+    for (uint32_t tree = 0; tree < forest->head.trees; tree += TOGETHER) {
+        const struct node *nodes = forest->nodes + tree * inner;
+        uint32_t at[TOGETHER] = {0};
+        for (uint32_t level = 0; level < depth; level++)
+            for (int i = 0; i < TOGETHER; i++) {
+                const struct node *node = nodes + i * inner + at[i];
+                at[i] = 2 * at[i] + 1 + !(twice[node->at] < node->threshold);
+            }
+        const float *leaves = forest->leaves + (size_t)tree * outer * leaf_size;
+        for (int i = 0; i < TOGETHER; i++) {
+            const float *leaf = leaves + (i * outer + (at[i] - inner)) * leaf_size;
+            if (leaf_size == 1) margins[forest->tree_class[tree + i]] += (double)leaf[0];
+            else for (uint32_t k = 0; k < leaf_size; k++) margins[k] += (double)leaf[k];
+        }
+    }
+}
+
+/* Each feature twice: once with unknown sent left (-inf), once right (+inf). */
+static void fold_unknown(const float *x, uint32_t n, float *twice)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        int is_unknown = x[i] != x[i];
+        twice[2 * i] = is_unknown ? -INFINITY : x[i];
+        twice[2 * i + 1] = is_unknown ? INFINITY : x[i];
+    }
+}
+
+static void class_probabilities(const Forest *forest, double *p)
+{
+    uint32_t classes = forest->head.classes;
+    double scale = forest->head.scale, sum = 0.0;
+    for (uint32_t k = 0; k < classes; k++) p[k] *= scale;
+    if (forest->head.transform == SOFTMAX) {
+        double top = p[0];
+        for (uint32_t k = 1; k < classes; k++) top = p[k] > top ? p[k] : top;
+        for (uint32_t k = 0; k < classes; k++) sum += p[k] = exp(p[k] - top);
+        for (uint32_t k = 0; k < classes; k++) p[k] /= sum;
+    }
+}
+
+static double calibrated(const Forest *forest, int horizon, double p)
+{
+    int n = forest->knots[horizon];
+    const double *x = forest->knot_x[horizon], *y = forest->knot_y[horizon];
+    if (n == 0) return p;
+    if (p <= x[0]) return y[0];
+    for (int i = 1; i < n; i++)
+        if (p <= x[i]) return y[i - 1] + (y[i] - y[i - 1]) * ((p - x[i - 1]) / (x[i] - x[i - 1]));
+    return y[n - 1];
+}
+
+/* Classes are: no kill within 300 s, then within 300, 240, 180, 120, 60 s. out: p60, p120 … p300, non-decreasing. */
+static void forecast_of(const Forest *forest, const float *x, double *out)
+{
+    float twice[2 * MAX_FEATURES];
+    double p[MAX_CLASSES], sum = 0.0, most = 0.0;
+    fold_unknown(x, forest->head.features, twice);
+    walk(forest, twice, p);
+    class_probabilities(forest, p);
+    for (int i = 0; i < HORIZONS; i++) {
+        sum += p[HORIZONS - i];
+        double c = calibrated(forest, i, sum);
+        most = c > most ? c : most;
+        out[i] = most > 1.0 ? 1.0 : most;
+    }
+}
+
+static int is_familiar(const Forest *forest, const float *x)
+{
+    int strange = 0;
+    for (uint32_t i = 0; i < forest->head.features; i++) strange |= (x[i] < forest->low[i]) | (x[i] > forest->high[i]);
+    return !strange;
+}
+
+/* The model speaks from 30 s of window on, and when the last 30 s hold at least three blocks (a cadence of 10 s does). */
+static int is_long_enough(const struct view *view)
+{
+    if (view->blocks < 3) return 0;
+    return age_of(view, view->blocks - 1) >= 30.0 && age_of(view, 2) <= 30.0;
+}
+
+static int score(const Forest *forest, const struct window *w, const double *facts, double *out)
+{
+    struct view view;
+    float x[FEATURES];
+    if (!look(&view, w) || !is_long_enough(&view)) return 0;
+    features_of(&view, facts, x);
+    if (!is_familiar(forest, x)) return 0;
+    forecast_of(forest, x, out);
+    return 1;
+}
+
+/* ---- buffers in, plain values out ---- */
+
+static int take(PyObject *object, Py_buffer *buffer, Py_ssize_t bytes, int is_writable, const char *what)
+{
+    if (PyObject_GetBuffer(object, buffer, is_writable ? PyBUF_WRITABLE : PyBUF_SIMPLE) < 0) return 0;
+    if (buffer->len == bytes && ((uintptr_t)buffer->buf & 7) == 0) return 1;
+    PyErr_Format(PyExc_ValueError, "%s: %zd bytes where %zd, aligned to 8, are needed", what, buffer->len, bytes);
+    PyBuffer_Release(buffer);
+    return 0;
+}
+
+static int needs(Py_ssize_t given, Py_ssize_t least, Py_ssize_t most)
+{
+    if (given >= least && given <= most) return 1;
+    PyErr_Format(PyExc_TypeError, "takes %zd to %zd arguments, not %zd", least, most, given);
+    return 0;
+}
+
+static PyObject *k_push(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    (void)self;
+    Py_buffer window;
+    double v[VALUES];
+    if (!needs(n, 4, 4)) return NULL;
+    if (!PyTuple_Check(args[1]) || PyTuple_Size(args[1]) != VALUES + 2)
+        return PyErr_Format(PyExc_TypeError, "push takes a Sample");
+    for (int i = 0; i < VALUES; i++) {
+        PyObject *item = PyTuple_GetItem(args[1], i == 0 ? 0 : i + 1);   /* item 1 is the constraint's name */
+        v[i] = PyFloat_AsDouble(item);
+        if (v[i] == -1.0 && PyErr_Occurred()) return NULL;
+    }
+    unsigned long segment = PyLong_AsUnsignedLongMask(args[2]);
+    double phase = PyFloat_AsDouble(args[3]);
+    if (PyErr_Occurred() || !take(args[0], &window, sizeof(struct window), 1, "window")) return NULL;
+    int is_taken = push(window.buf, v, (uint32_t)segment, phase);
+    PyBuffer_Release(&window);
+    return PyBool_FromLong(is_taken);
+}
+
+static PyObject *k_features(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    (void)self;
+    Py_buffer window, facts, out;
+    struct view view;
+    if (!needs(n, 3, 3) || !take(args[0], &window, sizeof(struct window), 0, "window")) return NULL;
+    int is_done = 0;
+    if (take(args[1], &facts, STATICS * sizeof(double), 0, "static facts")) {
+        if (take(args[2], &out, FEATURES * sizeof(float), 1, "features")) {
+            is_done = look(&view, window.buf);
+            if (is_done) features_of(&view, facts.buf, out.buf);
+            else PyErr_SetString(PyExc_ValueError, "an empty window has no features");
+            PyBuffer_Release(&out);
+        }
+        PyBuffer_Release(&facts);
+    }
+    PyBuffer_Release(&window);
+    if (!is_done) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *forecast_tuple(const double *p)
+{
+    PyObject *tuple = PyTuple_New(HORIZONS);
+    for (int i = 0; tuple && i < HORIZONS; i++) {
+        PyObject *item = PyFloat_FromDouble(p[i]);
+        if (!item || PyTuple_SetItem(tuple, i, item) < 0) { Py_DECREF(tuple); return NULL; }
+    }
+    return tuple;
+}
+
+static PyObject *forest_score(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    Py_buffer window, facts;
+    double p[HORIZONS];
+    if (!needs(n, 2, 2) || !take(args[0], &window, sizeof(struct window), 0, "window")) return NULL;
+    int is_scored = -1;
+    if (take(args[1], &facts, STATICS * sizeof(double), 0, "static facts")) {
+        is_scored = score((Forest *)self, window.buf, facts.buf, p);
+        PyBuffer_Release(&facts);
+    }
+    PyBuffer_Release(&window);
+    if (is_scored < 0) return NULL;
+    if (!is_scored) Py_RETURN_NONE;
+    return forecast_tuple(p);
+}
+
+static PyObject *forest_margins(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    Forest *forest = (Forest *)self;
+    Py_buffer rows, out;
+    uint32_t features = forest->head.features, classes = forest->head.classes;
+    if (!needs(n, 2, 2) || PyObject_GetBuffer(args[0], &rows, PyBUF_SIMPLE) < 0) return NULL;
+    Py_ssize_t count = rows.len / (Py_ssize_t)(features * sizeof(float));
+    int is_done = take(args[1], &out, count * (Py_ssize_t)(classes * sizeof(double)), 1, "margins");
+    if (is_done) {
+        Py_BEGIN_ALLOW_THREADS
+        float twice[2 * MAX_FEATURES];
+        for (Py_ssize_t i = 0; i < count; i++) {
+            fold_unknown((float *)rows.buf + i * features, features, twice);
+            walk(forest, twice, (double *)out.buf + i * classes);
+        }
+        Py_END_ALLOW_THREADS
+        PyBuffer_Release(&out);
+    }
+    PyBuffer_Release(&rows);
+    if (!is_done) return NULL;
+    Py_RETURN_NONE;
+}
+
+/* score_batch(windows, facts, out): N windows in one call; a row of NaN where the model abstains. */
+static PyObject *forest_score_batch(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    if (!needs(n, 3, 3)) return NULL;
+    Py_ssize_t count = PySequence_Size(args[0]), taken = 0;
+    if (count < 0 || PySequence_Size(args[1]) != count)
+        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "as many facts as windows are needed");
+    Py_buffer out, *held = calloc((size_t)count * 2 + 1, sizeof(Py_buffer));
+    if (!held) return PyErr_NoMemory();
+    int is_good = take(args[2], &out, count * HORIZONS * (Py_ssize_t)sizeof(double), 1, "forecasts"), has_out = is_good;
+    for (Py_ssize_t i = 0; is_good && i < 2 * count; i++) {
+        PyObject *item = PySequence_GetItem(args[i % 2], i / 2);
+        Py_ssize_t bytes = i % 2 ? (Py_ssize_t)(STATICS * sizeof(double)) : (Py_ssize_t)sizeof(struct window);
+        is_good = item && take(item, &held[i], bytes, 0, i % 2 ? "static facts" : "window");
+        Py_XDECREF(item);
+        taken += is_good;
+    }
+    if (is_good) {
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t i = 0; i < count; i++) {
+            double *row = (double *)out.buf + i * HORIZONS;
+            if (!score((Forest *)self, held[2 * i].buf, held[2 * i + 1].buf, row))
+                for (int k = 0; k < HORIZONS; k++) row[k] = NAN;
+        }
+        Py_END_ALLOW_THREADS
+    }
+    for (Py_ssize_t i = 0; i < taken; i++) PyBuffer_Release(&held[i]);
+    if (has_out) PyBuffer_Release(&out);
+    free(held);
+    if (!is_good) return NULL;
+    Py_RETURN_NONE;
+}
+
+/* Features, or forecasts, at every sample of one run; NaN where there are none. rows is float64[SERIES_ROWS][n]. */
+static void series(const Forest *forest, const double *rows, Py_ssize_t n, const double *facts, void *out, struct window *w,
+                   Py_ssize_t *refused)
+{
+    struct view view;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        double v[VALUES];
+        for (int k = 0; k < VALUES; k++) v[k] = rows[k * n + i];
+        w->released_t_s = rows[V_RELEASED * n + i];
+        int is_there = push(w, v, (uint32_t)rows[V_SEGMENT * n + i], rows[V_PHASE * n + i]);
+        *refused += !is_there;
+        if (forest) {
+            double *row = (double *)out + i * HORIZONS;
+            if (!is_there || !score(forest, w, facts, row)) for (int k = 0; k < HORIZONS; k++) row[k] = NAN;
+        } else {
+            float *row = (float *)out + i * FEATURES;
+            if (is_there && look(&view, w)) features_of(&view, facts, row);
+            else for (int k = 0; k < FEATURES; k++) row[k] = NAN;
+        }
+    }
+}
+
+/* ---- the Forest type ---- */
+
+static int fits(Forest *forest, Py_ssize_t bytes)
+{
+    const struct forest_header *h = &forest->head;
+    if (memcmp(h->magic, "OOMGFOR1", 8) || h->version != 1 || h->byte_order != 0x01020304) return 0;
+    if (h->trees < 1 || h->trees > MAX_TREES || h->trees % TOGETHER || h->depth < 1 || h->depth > MAX_DEPTH) return 0;
+    if (h->features != FEATURES || h->classes != HORIZONS + 1) return 0;
+    if ((h->leaf_size != 1 && h->leaf_size != h->classes) || h->transform > AVERAGE || !isfinite(h->scale)) return 0;
+    size_t inner = ((size_t)1 << h->depth) - 1;
+    size_t want = sizeof *h + h->classes * 8 + h->trees * 4 + h->trees * inner * 8 + h->trees * (inner + 1) * h->leaf_size * 4;
+    return (size_t)bytes == want;
+}
+
+static int is_bounded(const Forest *forest)
+{
+    const struct forest_header *h = &forest->head;
+    size_t inner = ((size_t)1 << h->depth) - 1;
+    for (uint32_t k = 0; k < h->classes; k++) if (!isfinite(forest->base[k])) return 0;
+    for (uint32_t i = 0; i < h->trees; i++) if (forest->tree_class[i] >= h->classes) return 0;
+    for (size_t i = 0; i < h->trees * inner; i++)
+        if (forest->nodes[i].at >= 2 * h->features || isnan(forest->nodes[i].threshold)) return 0;
+    for (size_t i = 0; i < h->trees * (inner + 1) * h->leaf_size; i++) if (!isfinite(forest->leaves[i])) return 0;
+    return 1;
+}
+
+static int read_knots(Forest *forest, const double *pairs, Py_ssize_t bytes)
+{
+    /* [horizon][MAX_KNOTS][x, y], x rising, unused knots NaN */
+    if (bytes != HORIZONS * MAX_KNOTS * 2 * (Py_ssize_t)sizeof(double)) return 0;
+    for (int h = 0; h < HORIZONS; h++)
+        for (int i = 0; i < MAX_KNOTS; i++) {
+            double x = pairs[(h * MAX_KNOTS + i) * 2], y = pairs[(h * MAX_KNOTS + i) * 2 + 1];
+            if (isnan(x)) break;
+            if (!(x >= 0 && x <= 1 && y >= 0 && y <= 1)) return 0;
+            if (i && !(x > forest->knot_x[h][i - 1] && y >= forest->knot_y[h][i - 1])) return 0;
+            forest->knot_x[h][i] = x;
+            forest->knot_y[h][i] = y;
+            forest->knots[h] = i + 1;
+        }
+    return 1;
+}
+
+static PyObject *forest_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    (void)kwargs;
+    Py_buffer data, low, high, knots;
+    if (!PyArg_ParseTuple(args, "y*y*y*y*", &data, &low, &high, &knots)) return NULL;
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Forest *forest = (Forest *)allocate(type, 0);
+    const char *problem = NULL;
+    if (forest && (size_t)data.len >= sizeof forest->head) {
+        memcpy(&forest->head, data.buf, sizeof forest->head);
+        if (!fits(forest, data.len)) problem = "the forest's header does not fit this version or its size";
+        else if (low.len != FEATURES * 4 || high.len != FEATURES * 4) problem = "ranges of another feature table";
+        else if (!read_knots(forest, knots.buf, knots.len)) problem = "calibration knots are not monotone within 0..1";
+        else if (!(forest->storage = malloc((size_t)data.len))) problem = "no memory for the forest";
+        else {
+            memcpy(forest->storage, data.buf, (size_t)data.len);
+            memcpy(forest->low, low.buf, (size_t)low.len);
+            memcpy(forest->high, high.buf, (size_t)high.len);
+            size_t inner = ((size_t)1 << forest->head.depth) - 1;
+            forest->base = (double *)((char *)forest->storage + sizeof forest->head);
+            forest->tree_class = (uint32_t *)(forest->base + forest->head.classes);
+            forest->nodes = (struct node *)(forest->tree_class + forest->head.trees);
+            forest->leaves = (float *)(forest->nodes + forest->head.trees * inner);
+            if (!is_bounded(forest)) problem = "an index or a number of the forest is out of bounds";
+        }
+    } else if (forest) problem = "shorter than a forest's header";
+    PyBuffer_Release(&data); PyBuffer_Release(&low); PyBuffer_Release(&high); PyBuffer_Release(&knots);
+    if (problem) {
+        PyErr_SetString(PyExc_ValueError, problem);
+        Py_DECREF(forest);
+        return NULL;
+    }
+    return (PyObject *)forest;
+}
+
+static void forest_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    free(((Forest *)self)->storage);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef forest_methods[] = {
+    {"score", (PyCFunction)(void (*)(void))forest_score, METH_FASTCALL, "score(window, facts) -> (p60, p120, p180, p240, p300) or None"},
+    {"score_batch", (PyCFunction)(void (*)(void))forest_score_batch, METH_FASTCALL, "score_batch(windows, facts, out)"},
+    {"margins", (PyCFunction)(void (*)(void))forest_margins, METH_FASTCALL, "margins(rows float32[n][F], out float64[n][K])"},
+    {NULL, NULL, 0, NULL}};
+static PyType_Slot forest_slots[] = {
+    {Py_tp_new, forest_new}, {Py_tp_dealloc, forest_dealloc}, {Py_tp_methods, forest_methods}, {0, NULL}};
+static PyType_Spec forest_spec = {"oomguard._kernel.Forest", sizeof(Forest), 0, Py_TPFLAGS_DEFAULT, forest_slots};
+
+static PyObject *forest_type;   /* set once at import; one interpreter */
+
+static PyObject *k_series(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    (void)self;
+    Py_buffer rows, facts, out;
+    if (!needs(n, 3, 4)) return NULL;
+    const Forest *forest = n == 4 && args[3] != Py_None ? (Forest *)args[3] : NULL;
+    if (forest && !PyObject_TypeCheck(args[3], (PyTypeObject *)forest_type))
+        return PyErr_Format(PyExc_TypeError, "series takes a Forest");
+    if (PyObject_GetBuffer(args[0], &rows, PyBUF_SIMPLE) < 0) return NULL;
+    Py_ssize_t samples = rows.len / (Py_ssize_t)(SERIES_ROWS * sizeof(double)), refused = 0;
+    Py_ssize_t row_bytes = forest ? HORIZONS * (Py_ssize_t)sizeof(double) : FEATURES * (Py_ssize_t)sizeof(float);
+    int is_done = 0;
+    if (rows.len % (Py_ssize_t)(SERIES_ROWS * sizeof(double))) PyErr_SetString(PyExc_ValueError, "rows: not float64[19][n]");
+    else if (take(args[1], &facts, STATICS * sizeof(double), 0, "static facts")) {
+        if (take(args[2], &out, samples * row_bytes, 1, "out")) {
+            struct window *w = calloc(1, sizeof *w);
+            if (w) {
+                w->released_t_s = w->phase_began_t_s = NAN;
+                Py_BEGIN_ALLOW_THREADS
+                series(forest, rows.buf, samples, facts.buf, out.buf, w, &refused);
+                Py_END_ALLOW_THREADS
+                free(w);
+                is_done = 1;
+            } else PyErr_NoMemory();
+            PyBuffer_Release(&out);
+        }
+        PyBuffer_Release(&facts);
+    }
+    PyBuffer_Release(&rows);
+    return is_done ? PyLong_FromSsize_t(refused) : NULL;
+}
+
+static PyMethodDef methods[] = {
+    {"push", (PyCFunction)(void (*)(void))k_push, METH_FASTCALL, "push(window, sample, segment, phase_id) -> taken"},
+    {"features", (PyCFunction)(void (*)(void))k_features, METH_FASTCALL, "features(window, facts, out)"},
+    {"series", (PyCFunction)(void (*)(void))k_series, METH_FASTCALL, "series(rows, facts, out, forest=None) -> refused"},
+    {NULL, NULL, 0, NULL}};
+
+static int add_all(PyObject *module)
+{
+    forest_type = PyType_FromSpec(&forest_spec);
+    if (!forest_type || PyModule_AddObjectRef(module, "Forest", forest_type) < 0) return -1;
+    if (PyModule_AddIntConstant(module, "WINDOW_BYTES", sizeof(struct window)) < 0) return -1;
+    if (PyModule_AddIntConstant(module, "FEATURES", FEATURES) < 0) return -1;
+    return PyModule_AddIntConstant(module, "SERIES_ROWS", SERIES_ROWS);
+}
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_all}, {0, NULL}};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "oomguard._kernel", "push, features and forest walk", 0, methods, slots, NULL, NULL, NULL};
+PyMODINIT_FUNC PyInit__kernel(void) { return PyModuleDef_Init(&definition); }

@@ -1,0 +1,36 @@
+"""Types of the C kernel; what each entry point computes is said where its readable reference stands."""
+
+from array import array
+from collections.abc import Buffer, Sequence
+
+from oomguard.sense.sample import Sample
+
+WINDOW_BYTES: int
+FEATURES: int
+SERIES_ROWS: int
+
+def push(window: Buffer, sample: Sample, segment: int, phase_id: float, /) -> bool:
+    """Add one sample to the ring: `window.reference_push`."""
+
+def features(window: Buffer, facts: array[float], out: Buffer, /) -> None:
+    """Write float32[FEATURES] into `out`: `features.reference_of`. Raises ValueError for an empty window."""
+
+def series(rows: Buffer, facts: Buffer, out: Buffer, forest: Forest | None = None, /) -> int:
+    """Push a run sample by sample; write features (float32[n][FEATURES]), or with a forest forecasts (float64[n][5]).
+
+    `rows` is float64[SERIES_ROWS][n]: a Sample's numbers in order, then phase id, segment, time of the last release.
+    Rows that the window refused, or where the model abstains, are NaN. Releases the GIL. Returns how many were refused.
+    """
+
+class Forest:
+    """A checked forest: `forest.Forest` keeps it."""
+
+    def __new__(cls, data: Buffer, low: Buffer, high: Buffer, knots: Buffer, /) -> Forest: ...
+    def score(self, window: Buffer, facts: Buffer, /) -> tuple[float, ...] | None:
+        """Return p60…p300 or None: `forest.Forest.reference_score`."""
+
+    def score_batch(self, windows: Sequence[Buffer], facts: Sequence[Buffer], out: Buffer, /) -> None:
+        """Score N windows in one call into float64[N][5], NaN where the model abstains. Releases the GIL."""
+
+    def margins(self, rows: Buffer, out: Buffer, /) -> None:
+        """Write float64[n][classes], the summed leaves of float32[n][FEATURES]. Releases the GIL."""

@@ -1,0 +1,94 @@
+"""Features, or forecasts, at every sample of a recorded run: the same window, features and forest as on the device.
+
+Off the device: replay and learning use it. One call per run goes through the kernel (about a microsecond a sample,
+without the GIL); without the kernel the readable references do the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oomguard import features
+from oomguard.forest import HORIZONS_S, Forest
+from oomguard.profile import Profile
+from oomguard.sense.sample import Sample
+from oomguard.window import Window
+
+try:
+    from oomguard import _kernel
+except ImportError:
+    _kernel = None  # type: ignore[assignment]
+
+Real = TypeVar("Real", np.float32, np.float64)
+NUMBERS = tuple(name for name in Sample._fields if name not in ("constraint", "phase"))
+_ROWS = len(NUMBERS) + 3
+
+
+def series_rows(columns: Mapping[str, NDArray[np.float64]], constraints: Sequence[str], phase_ids: NDArray[np.float64] | None = None,
+                releases_t_s: Sequence[float] = ()) -> NDArray[np.float64]:
+    """Return the float64[19, n] that the kernel reads, from the columns of one run.
+
+    Args:
+        columns: `t_s`, `limit_bytes`, `headroom_bytes`, `used_bytes` and whatever else of a sample's numbers is
+            known, each float64[n] with NaN where unknown; a column that is absent is unknown throughout.
+        constraints: the binding constraint's name at each sample.
+        phase_ids: float64[n], NaN where unknown.
+        releases_t_s: times of releases, rising; a sample sees those before it.
+    """
+    n = len(columns["t_s"])
+    rows = np.full((_ROWS, n), np.nan)
+    for at, name in enumerate(NUMBERS):
+        if name in columns:
+            rows[at] = columns[name]
+        elif name == "late_s":
+            rows[at] = 0.0
+    if phase_ids is not None:
+        rows[len(NUMBERS)] = phase_ids
+    limits = rows[NUMBERS.index("limit_bytes")]
+    is_change = np.array([a != b for a, b in pairwise(constraints)], dtype=bool) | (limits[1:] != limits[:-1])
+    rows[len(NUMBERS) + 1] = np.concatenate([[1.0], 1.0 + np.cumsum(is_change)])[:n]
+    if releases_t_s:
+        known = np.concatenate([[np.nan], np.asarray(releases_t_s, dtype=np.float64)])
+        rows[len(NUMBERS) + 2] = known[np.searchsorted(known[1:], rows[0], side="left")]
+    return rows
+
+
+def features_of_run(rows: NDArray[np.float64], profile: Profile) -> NDArray[np.float32]:
+    """Return float32[n, F]: the features at every sample; NaN rows where the window refused the sample."""
+    out = np.empty((rows.shape[1], features.COUNT), dtype=np.float32)
+    if _kernel is None:
+        return _by_reference(rows, profile, None, out)
+    _kernel.series(np.ascontiguousarray(rows), features.statics(profile), out)
+    return out
+
+
+def forecasts_of_run(rows: NDArray[np.float64], profile: Profile, forest: Forest) -> NDArray[np.float64]:
+    """Return float64[n, 5]: p60…p300 at every sample; NaN rows where the model abstains."""
+    out = np.empty((rows.shape[1], len(HORIZONS_S)), dtype=np.float64)
+    if _kernel is None or forest.compiled is None:
+        return _by_reference(rows, profile, forest, out)
+    _kernel.series(np.ascontiguousarray(rows), features.statics(profile), out, forest.compiled)
+    return out
+
+
+def _by_reference(rows: NDArray[np.float64], profile: Profile, forest: Forest | None, out: NDArray[Real]) -> NDArray[Real]:
+    from oomguard.window import reference_push
+
+    window, facts = Window.in_memory(), features.statics(profile)
+    for at, column in enumerate(rows.T.tolist()):
+        numbers, (phase_id, segment, released_t_s) = column[:len(NUMBERS)], column[len(NUMBERS):]
+        window.released(released_t_s)
+        sample = Sample(**dict(zip(NUMBERS, numbers, strict=True)), constraint="")
+        if not reference_push(window.buffer, sample, int(segment), phase_id):
+            out[at] = np.nan
+        elif forest is None:
+            out[at] = features.reference_of(window.buffer, facts)
+        else:
+            forecast = forest.reference_score(window.buffer, facts)
+            out[at] = np.nan if forecast is None else forecast
+    return out
