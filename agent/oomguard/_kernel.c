@@ -368,51 +368,80 @@ struct forest_header {
     double scale;
     char pad[16];
 };
-struct node { float threshold; uint32_t at; };   /* at = 2 * feature + (unknown goes right) */
+struct filed_node { float threshold; uint32_t at; };      /* at = 2 * feature + (unknown goes right) */
+struct node { uint32_t threshold, at; };                  /* as it is walked: threshold sortable, left and right exchanged */
 
 typedef struct {
     PyObject_HEAD
     struct forest_header head;
     double *base;                 /* [classes] */
     uint32_t *tree_class;         /* [trees] */
-    struct node *nodes;           /* [trees][2^depth - 1] */
-    float *leaves;                /* [trees][2^depth][leaf_size] */
+    struct node *nodes;           /* [trees][2^depth - 1], levels mirrored */
+    float *leaves;                /* [trees][2^depth][leaf_size], mirrored */
     void *storage;
     float low[MAX_FEATURES], high[MAX_FEATURES];
     int knots[HORIZONS];
     double knot_x[HORIZONS][MAX_KNOTS], knot_y[HORIZONS][MAX_KNOTS];
 } Forest;
 
-/* Eight trees are walked together so that their loads overlap; the step has no branch on data. */
-static void walk(const Forest *forest, const float *twice, double *margins)
+/* Floats as integers that sort the same way (the well-known flip of the sign), so that one comparison sets the carry and
+ * `at + at + carry` is the step: no branch, no float-to-flag detour. -0 counts as 0, as it does between floats. */
+static inline uint32_t sortable(float x)
 {
-    const uint32_t depth = forest->head.depth, leaf_size = forest->head.leaf_size;
-    const size_t inner = ((size_t)1 << depth) - 1, outer = (size_t)1 << depth;
-    for (uint32_t k = 0; k < forest->head.classes; k++) margins[k] = forest->base[k];
-    for (uint32_t tree = 0; tree < forest->head.trees; tree += TOGETHER) {
-        const struct node *nodes = forest->nodes + tree * inner;
-        uint32_t at[TOGETHER] = {0};
-        for (uint32_t level = 0; level < depth; level++)
-            for (int i = 0; i < TOGETHER; i++) {
-                const struct node *node = nodes + i * inner + at[i];
-                at[i] = 2 * at[i] + 1 + !(twice[node->at] < node->threshold);
-            }
-        const float *leaves = forest->leaves + (size_t)tree * outer * leaf_size;
-        for (int i = 0; i < TOGETHER; i++) {
-            const float *leaf = leaves + (i * outer + (at[i] - inner)) * leaf_size;
-            if (leaf_size == 1) margins[forest->tree_class[tree + i]] += (double)leaf[0];
-            else for (uint32_t k = 0; k < leaf_size; k++) margins[k] += (double)leaf[k];
-        }
+    uint32_t bits;
+    x += 0.0f;
+    memcpy(&bits, &x, sizeof bits);
+    return bits ^ ((uint32_t)-(int32_t)(bits >> 31) | 0x80000000u);
+}
+
+/* Each feature twice: once with unknown sent left (below every threshold), once right (above). */
+static void fold_unknown(const float *x, uint32_t n, uint32_t *twice)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t known = sortable(x[i]);
+        int is_unknown = x[i] != x[i];
+        twice[2 * i] = is_unknown ? 0 : known;
+        twice[2 * i + 1] = is_unknown ? UINT32_MAX : known;
     }
 }
 
-/* Each feature twice: once with unknown sent left (-inf), once right (+inf). */
-static void fold_unknown(const float *x, uint32_t n, float *twice)
+/* Eight trees are walked together so that their loads overlap. Inlined once per depth: with the depth a constant, all
+ * eight trees are addressed from one base. The root is node 1; node `at` has its left child at 2 * at + 1. */
+static inline __attribute__((always_inline)) void walk_depth(const Forest *forest, const uint32_t *twice, double *margins, const int depth)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        int is_unknown = x[i] != x[i];
-        twice[2 * i] = is_unknown ? -INFINITY : x[i];
-        twice[2 * i + 1] = is_unknown ? INFINITY : x[i];
+    const size_t inner = ((size_t)1 << depth) - 1, outer = (size_t)1 << depth, leaf_size = forest->head.leaf_size;
+    const struct node *nodes = forest->nodes - 1;
+    const float *leaves = forest->leaves;
+    const uint32_t *tree_class = forest->tree_class, *end = tree_class + forest->head.trees;
+    for (; tree_class < end; tree_class += TOGETHER, nodes += TOGETHER * inner, leaves += TOGETHER * outer * leaf_size) {
+        size_t at[TOGETHER] = {1, 1, 1, 1, 1, 1, 1, 1};
+        for (int level = 0; level < depth; level++)
+            for (int i = 0; i < TOGETHER; i++) {
+                const struct node *node = nodes + i * inner + at[i];
+                at[i] = at[i] + at[i] + (twice[node->at] < node->threshold);
+            }
+        if (leaf_size == 1)
+            for (int i = 0; i < TOGETHER; i++) margins[tree_class[i]] += (double)leaves[i * outer + at[i] - outer];
+        else
+            for (int i = 0; i < TOGETHER; i++)
+                for (size_t k = 0; k < leaf_size; k++) margins[k] += (double)leaves[(i * outer + at[i] - outer) * leaf_size + k];
+    }
+}
+
+static void walk(const Forest *forest, const uint32_t *twice, double *margins)
+{
+    for (uint32_t k = 0; k < forest->head.classes; k++) margins[k] = forest->base[k];
+    switch (forest->head.depth) {
+    case 1: walk_depth(forest, twice, margins, 1); break;
+    case 2: walk_depth(forest, twice, margins, 2); break;
+    case 3: walk_depth(forest, twice, margins, 3); break;
+    case 4: walk_depth(forest, twice, margins, 4); break;
+    case 5: walk_depth(forest, twice, margins, 5); break;
+    case 6: walk_depth(forest, twice, margins, 6); break;
+    case 7: walk_depth(forest, twice, margins, 7); break;
+    case 8: walk_depth(forest, twice, margins, 8); break;
+    case 9: walk_depth(forest, twice, margins, 9); break;
+    default: walk_depth(forest, twice, margins, 10);
     }
 }
 
@@ -443,7 +472,7 @@ static double calibrated(const Forest *forest, int horizon, double p)
 /* Classes are: no kill within 300 s, then within 300, 240, 180, 120, 60 s. out: p60, p120 … p300, non-decreasing. */
 static void forecast_of(const Forest *forest, const float *x, double *out)
 {
-    float twice[2 * MAX_FEATURES];
+    uint32_t twice[2 * MAX_FEATURES];
     double p[MAX_CLASSES], sum = 0.0, most = 0.0;
     fold_unknown(x, forest->head.features, twice);
     walk(forest, twice, p);
@@ -577,7 +606,7 @@ static PyObject *forest_margins(PyObject *self, PyObject *const *args, Py_ssize_
     int is_done = take(args[1], &out, count * (Py_ssize_t)(classes * sizeof(double)), 1, "margins");
     if (is_done) {
         Py_BEGIN_ALLOW_THREADS
-        float twice[2 * MAX_FEATURES];
+        uint32_t twice[2 * MAX_FEATURES];
         for (Py_ssize_t i = 0; i < count; i++) {
             fold_unknown((float *)rows.buf + i * features, features, twice);
             walk(forest, twice, (double *)out.buf + i * classes);
@@ -659,15 +688,43 @@ static int fits(Forest *forest, Py_ssize_t bytes)
     return (size_t)bytes == want;
 }
 
-static int is_bounded(const Forest *forest)
+static int is_bounded(const struct forest_header *h, const double *base, const uint32_t *tree_class, const struct filed_node *nodes,
+                      const float *leaves)
+{
+    size_t inner = ((size_t)1 << h->depth) - 1;
+    for (uint32_t k = 0; k < h->classes; k++) if (!isfinite(base[k])) return 0;
+    for (uint32_t i = 0; i < h->trees; i++) if (tree_class[i] >= h->classes) return 0;
+    for (size_t i = 0; i < h->trees * inner; i++) if (nodes[i].at >= 2 * h->features || isnan(nodes[i].threshold)) return 0;
+    for (size_t i = 0; i < h->trees * (inner + 1) * h->leaf_size; i++) if (!isfinite(leaves[i])) return 0;
+    return 1;
+}
+
+/* Lay the trees out as they are walked. `x < threshold` becomes the lowest bit of the place, so left comes second. */
+static int lay_out(Forest *forest, const char *data, size_t bytes)
 {
     const struct forest_header *h = &forest->head;
-    size_t inner = ((size_t)1 << h->depth) - 1;
-    for (uint32_t k = 0; k < h->classes; k++) if (!isfinite(forest->base[k])) return 0;
-    for (uint32_t i = 0; i < h->trees; i++) if (forest->tree_class[i] >= h->classes) return 0;
-    for (size_t i = 0; i < h->trees * inner; i++)
-        if (forest->nodes[i].at >= 2 * h->features || isnan(forest->nodes[i].threshold)) return 0;
-    for (size_t i = 0; i < h->trees * (inner + 1) * h->leaf_size; i++) if (!isfinite(forest->leaves[i])) return 0;
+    size_t inner = ((size_t)1 << h->depth) - 1, outer = inner + 1;
+    if (!(forest->storage = malloc(bytes))) return 0;
+    memcpy(forest->storage, data, bytes);
+    const double *base = (const double *)(data + sizeof *h);
+    const uint32_t *tree_class = (const uint32_t *)(base + h->classes);
+    const struct filed_node *nodes = (const struct filed_node *)(tree_class + h->trees);
+    const float *leaves = (const float *)(nodes + h->trees * inner);
+    if (!is_bounded(h, base, tree_class, nodes, leaves)) return 0;
+    forest->base = (double *)((char *)forest->storage + sizeof *h);
+    forest->tree_class = (uint32_t *)(forest->base + h->classes);
+    forest->nodes = (struct node *)(forest->tree_class + h->trees);
+    forest->leaves = (float *)(forest->nodes + h->trees * inner);
+    for (size_t tree = 0; tree < h->trees; tree++) {
+        for (size_t first = 0, width = 1; first < inner; first += width, width *= 2)
+            for (size_t i = 0; i < width; i++) {
+                const struct filed_node *node = &nodes[tree * inner + first + i];
+                forest->nodes[tree * inner + first + width - 1 - i] = (struct node){sortable(node->threshold), node->at};
+            }
+        for (size_t i = 0; i < outer; i++)
+            memcpy(&forest->leaves[(tree * outer + outer - 1 - i) * h->leaf_size], &leaves[(tree * outer + i) * h->leaf_size],
+                   h->leaf_size * sizeof(float));
+    }
     return 1;
 }
 
@@ -701,17 +758,11 @@ static PyObject *forest_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         if (!fits(forest, data.len)) problem = "the forest's header does not fit this version or its size";
         else if (low.len != FEATURES * 4 || high.len != FEATURES * 4) problem = "ranges of another feature table";
         else if (!read_knots(forest, knots.buf, knots.len)) problem = "calibration knots are not monotone within 0..1";
-        else if (!(forest->storage = malloc((size_t)data.len))) problem = "no memory for the forest";
+        else if ((uintptr_t)data.buf & 7) problem = "the forest's bytes are not aligned to 8";
+        else if (!lay_out(forest, data.buf, (size_t)data.len)) problem = "an index or a number of the forest is out of bounds";
         else {
-            memcpy(forest->storage, data.buf, (size_t)data.len);
             memcpy(forest->low, low.buf, (size_t)low.len);
             memcpy(forest->high, high.buf, (size_t)high.len);
-            size_t inner = ((size_t)1 << forest->head.depth) - 1;
-            forest->base = (double *)((char *)forest->storage + sizeof forest->head);
-            forest->tree_class = (uint32_t *)(forest->base + forest->head.classes);
-            forest->nodes = (struct node *)(forest->tree_class + forest->head.trees);
-            forest->leaves = (float *)(forest->nodes + forest->head.trees * inner);
-            if (!is_bounded(forest)) problem = "an index or a number of the forest is out of bounds";
         }
     } else if (forest) problem = "shorter than a forest's header";
     PyBuffer_Release(&data); PyBuffer_Release(&low); PyBuffer_Release(&high); PyBuffer_Release(&knots);
