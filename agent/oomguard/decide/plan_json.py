@@ -1,4 +1,4 @@
-"""The plan as versioned JSON: what the short-lived parser hands to the daemon, and all that the daemon reads."""
+"""The plan as versioned JSON: what the short-lived parser hands over, and all that the daemon reads."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ Read = Callable[[Any, str], Any]    # a JSON value and its path → the value, o
 
 def to_json(plan: Plan) -> bytes:
     """Return the plan as JSON. Raises ConfigError when it is larger than 256 KiB."""
-    data = json.dumps({"plan_version": PLAN_VERSION, "plan": _plain(plan)}, ensure_ascii=False, allow_nan=False,
-                      separators=(",", ":")).encode("utf-8")
+    versioned = {"plan_version": PLAN_VERSION, "plan": _plain(plan)}
+    data = json.dumps(versioned, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
     if len(data) > PLAN_MAX_BYTES:
-        raise ConfigError(f"the checked plan takes {len(data)} bytes, more than {PLAN_MAX_BYTES}: write fewer "
+        raise ConfigError(f"{len(data)} bytes of checked plan are more than {PLAN_MAX_BYTES}: write fewer "
                           "targets, hooks or rules")
     return data
 
@@ -200,10 +200,11 @@ HOOK: dict[str, Read] = {
     "minimum_bytes": _whole(0, 1 << 53), "targets": NAMES}
 BOUNDS: dict[str, Read] = {
     "actions_per_minute": _whole(1, MAX_ACTIONS_PER_MINUTE), "minimum_gap_s": SECONDS}
+FACT = _or(NAN, BYTES)
 PROFILE: dict[str, Read] = {
-    "device_type": _text, "sdk_version": _text, "ram_bytes": _or(NAN, BYTES), "swap_bytes": _or(NAN, BYTES),
-    "cores": _or(NAN, BYTES), "cache_capacity_bytes": _or(NAN, BYTES), "buffer_capacity_bytes": _or(NAN, BYTES),
-    "heap_limit_bytes": _or(NAN, BYTES), "bound_kind": _word(("", *BOUND_KINDS)), "limit_bytes": _or(NAN, BYTES)}
+    "device_type": _text, "sdk_version": _text, "ram_bytes": FACT, "swap_bytes": FACT, "cores": FACT,
+    "cache_capacity_bytes": FACT, "buffer_capacity_bytes": FACT, "heap_limit_bytes": FACT,
+    "bound_kind": _word(("", *BOUND_KINDS)), "limit_bytes": FACT}
 PLAN: dict[str, Read] = {
     "targets": _items(_record(TargetPlan, TARGET), 4096, 1), "rules": _items(_record(Rule, RULE), 4096),
     "hooks": _items(_record(HookPlan, HOOK), 4096), "bounds": _record(Bounds, BOUNDS),
