@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oomguard.clock import now_s
@@ -19,6 +19,7 @@ class Clock:
         self.t_s = t_s
 
     def __call__(self) -> float:
+        """Return what the test set."""
         return self.t_s
 
 
@@ -89,9 +90,10 @@ def test_an_impossible_cadence_is_refused(cadence_s):
         Ticker(cadence_s)
 
 
+@settings(deadline=None)
 @given(st.floats(0.1, 10.0), st.lists(st.floats(0.0, 100.0), max_size=50))
 def test_after_a_tick_the_next_is_within_one_cadence(cadence_s, steps_s):
-    """Whatever the delays: late is never negative, the next tick is ahead, at most one cadence away, on the grid."""
+    """Whatever the delays: late is never negative; the next tick is ahead, on the grid, and near."""
     clock = Clock(0.0)
     ticker = Ticker(cadence_s, clock)
     ticks = 0

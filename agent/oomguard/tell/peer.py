@@ -8,7 +8,7 @@ import struct
 from typing import NamedTuple
 
 _SO_PEERGROUPS = 59         # asm-generic/socket.h, Linux >= 4.13; Python has no name for it
-_GROUPS_MAX_BYTES = 4 * 1024
+_GROUPS_MAX_BYTES = 1024    # 256 groups; CPython's getsockopt takes no larger buffer
 
 
 class Peer(NamedTuple):
@@ -25,7 +25,7 @@ def peer_of(connection: _socket.socket) -> Peer:
     pid, uid, gid = struct.unpack("iII", connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, size))
     try:
         more = connection.getsockopt(_socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_MAX_BYTES)
-    except OSError:             # an old kernel, or more than 1,024 groups: the primary one must do
+    except OSError:             # an old kernel, or more than 256 groups: the primary one must do
         more = b""
     return Peer(pid, uid, (gid, *struct.unpack(f"{len(more) // 4}I", more)))
 
