@@ -1,0 +1,146 @@
+"""The releases of one target: from a decision to hooks, one at a time, to what they really gave."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from oomguard.act.hooks import Hook, Outcome, Request
+from oomguard.act.measure import Measurement
+from oomguard.act.release import LastRelease, choose, helped, horizon_s, look_again, needed_bytes
+from oomguard.act.runner import Runner
+from oomguard.decide.decide import Decision
+from oomguard.decide.plan import Action
+from oomguard.sense.sample import Sample
+from oomguard.window import Window
+
+ANY = "any"
+REMEMBERED = 64             # releases whose yield is taken out of the rise of demand
+
+Tell = Callable[..., None]  # (event, severity, **fields)
+
+
+class Asked:
+    """One request to one hook, under way or being measured."""
+
+    __slots__ = ("bytes", "decision", "headroom_bytes", "hook", "is_all", "level", "measurement", "outcome", "t_s", "ticket")
+
+    def __init__(self, hook: Hook, bytes_: int, is_all: bool, decision: Decision, level: int) -> None:
+        self.hook, self.bytes, self.is_all, self.decision, self.level = hook, bytes_, is_all, decision, level
+        self.ticket, self.t_s, self.headroom_bytes = 0, 0.0, 0.0
+        self.measurement: Measurement | None = None
+        self.outcome: Outcome | None = None
+
+
+class Releases:
+    """What is under way for one target. At most one hook of it works at a time."""
+
+    __slots__ = ("_asked", "_critical_ratio", "_facts", "_last", "_measured", "_queue", "_released", "_runner", "_tell",
+                 "_window", "bytes_total", "count", "hooks", "last_freed_bytes")
+
+    def __init__(self, hooks: Sequence[Hook], runner: Runner, window: Window, tell: Tell, critical_ratio: float,
+                 facts: Callable[[], dict[str, object]]) -> None:
+        """Args: facts: the parts of a Request that name the target: target, pids, cgroup."""
+        self.hooks = list(hooks)
+        self._runner, self._window, self._tell, self._facts = runner, window, tell, facts
+        self._critical_ratio = critical_ratio
+        self._queue: deque[Asked] = deque()
+        self._asked: Asked | None = None        # whose hook works now
+        self._measured: Asked | None = None     # whose yield the samples still show
+        self._last: LastRelease | None = None
+        self._released: deque[tuple[float, float]] = deque(maxlen=REMEMBERED)
+        self.count, self.bytes_total, self.last_freed_bytes = 0, 0.0, float("nan")
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a hook works, or waits for its turn."""
+        return self._asked is not None or bool(self._queue)
+
+    def begin(self, decision: Decision, cooldown_s: float, sample: Sample, level: int, look: Callable[[], Sample]) -> None:
+        """Carry a decision out.
+
+        Args:
+            decision: its actions, in order.
+            cooldown_s: of its rule; a release has to last until the rule may act again.
+            sample: what was decided on.
+            level: 1…5, or 0 where the rule does not go by levels.
+            look: reads the target anew, just before each hook.
+        """
+        for action in decision.actions:
+            chosen = self._choose(action, cooldown_s, sample)
+            self._queue.extend(Asked(hook, bytes_, action.release.kind == "all", decision, level) for hook, bytes_ in chosen)
+        if not self._queue:
+            self._tell("nobody-to-ask", "warning", rule=decision.rule, level=level,
+                       because="no hook of this name is there, or all are on hold")
+        self._start_next(sample, look)
+
+    def _choose(self, action: Action, cooldown_s: float, sample: Sample) -> list[tuple[Hook, int]]:
+        hooks = [hook for hook in self.hooks if action.hook in (ANY, hook.name)]
+        if not hooks:
+            return []
+        needed = max(needed_bytes(
+            self._window.headroom_history(), sample.headroom_bytes, sample.limit_bytes, horizon_s(hook, cooldown_s),
+            hook.minimum_bytes, self._critical_ratio, self._released) for hook in hooks)
+        return choose(hooks, action.release, needed, sample.t_s, self._last)
+
+    def _start_next(self, sample: Sample, look: Callable[[], Sample]) -> None:
+        while self._queue and self._asked is None:
+            asked = self._queue.popleft()
+            now = look()
+            if not asked.is_all and not look_again(sample.headroom_bytes, now.headroom_bytes, asked.bytes):
+                self._tell("release-dropped", hook=asked.hook.name, rule=asked.decision.rule, because="the memory came back by itself")
+                continue
+            self._end_measurement()
+            asked.measurement = Measurement(now.constraint, now.headroom_bytes)
+            asked.t_s, asked.headroom_bytes = now.t_s, now.headroom_bytes
+            self._asked = asked
+            self._window.released(now.t_s)
+            asked.ticket = self._runner.start(asked.hook, Request(
+                level=asked.level, needed_bytes=asked.bytes, release_all=asked.is_all, deadline_s=asked.hook.deadline_s,
+                reason=f"{asked.decision.rule}: {asked.decision.because}", **self._facts()))  # type: ignore[arg-type]
+
+    def finished(self, outcome: Outcome, t_s: float, look: Callable[[], Sample]) -> bool:
+        """Take in an outcome; return False if it is another target's."""
+        asked = self._asked
+        if asked is None or asked.ticket != outcome.ticket or asked.measurement is None:
+            return False
+        asked.outcome = outcome
+        asked.measurement.ended(t_s)
+        self._asked, self._measured = None, asked
+        if not outcome.ok:
+            self._tell("hook-failed", "warning", hook=outcome.hook, because=outcome.why, failures=asked.hook.failures_in_a_row)
+        if self._queue:
+            self._start_next(look(), look)
+        return True
+
+    def see(self, sample: Sample, level: int) -> None:
+        """Take in a tick's sample: it shows what a release gave."""
+        for asked in (self._asked, self._measured):
+            if asked is not None and asked.measurement is not None:
+                is_over = asked.measurement.see(sample.t_s, sample.constraint, sample.headroom_bytes)
+                if is_over and asked is self._measured:
+                    self._end_measurement()
+        if level == 0 and not self.is_busy and self._measured is None:
+            self._last = None
+
+    def _end_measurement(self) -> None:
+        asked, self._measured = self._measured, None
+        if asked is None or asked.outcome is None or asked.measurement is None:
+            return
+        freed_bytes = asked.measurement.freed_bytes()
+        now_s = asked.t_s + asked.outcome.duration_s
+        lie = asked.hook.measured(asked.bytes, asked.outcome.freed_bytes, freed_bytes, now_s) if asked.outcome.ok else ""
+        self._last = LastRelease(asked.hook.name, helped(asked.bytes, freed_bytes, asked.outcome.ok))
+        if freed_bytes == freed_bytes:
+            self._released.append((asked.t_s, freed_bytes))
+            self.bytes_total += freed_bytes
+        self.count += 1
+        self.last_freed_bytes = freed_bytes
+        self._tell("release", "warning" if lie else "notice", t_s=asked.t_s, rule=asked.decision.rule, hook=asked.hook.name,
+                   level=asked.level, requested_bytes="all" if asked.is_all else asked.bytes, freed_bytes=freed_bytes,
+                   claimed_bytes=asked.outcome.freed_bytes, duration_s=asked.outcome.duration_s, ok=asked.outcome.ok,
+                   why=lie or asked.outcome.why or None)
+
+    def close(self) -> None:
+        """Report what is still being measured."""
+        self._end_measurement()
