@@ -1,0 +1,202 @@
+"""One memory cgroup, of either version: its limit, what of it is used, and what swap can still take there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard.sense.constraints import Constraint
+from oomguard.sense.fields import limit, number
+from oomguard.sense.files import GONE, KeptFile, open_if_there
+from oomguard.sense.memory_stat import StatV1, StatV2, Tally
+from oomguard.sense.sample import NAN
+
+if TYPE_CHECKING:
+    from oomguard.sense.machine import MachineReading
+
+INFINITE = float("inf")
+NO_TALLY = Tally(NAN, NAN, NAN, NAN, NAN)
+
+
+class Names(NamedTuple):
+    """What the files of one version are called; empty where it has no such file."""
+
+    limit: str
+    usage: str
+    swap_limit: str         # v1: of memory and swap together
+    swap_usage: str         # v1: memory.stat has it
+    kernel: str             # v2: memory.stat has it
+    swappiness: str         # v2: the machine's
+
+
+NAMES = {
+    1: Names("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.memsw.limit_in_bytes", "",
+             "memory.kmem.usage_in_bytes", "memory.swappiness"),
+    2: Names("memory.max", "memory.current", "memory.swap.max", "memory.swap.current", "", ""),
+}
+
+
+class Cgroup:
+    """A cgroup that may be shared by several targets: read at most once per tick.
+
+    After `read`, `constraint` is what it bounds (None without a limit that can be reached), `tally` its sums
+    (unknown unless it is limited or `is_watched`), `trouble` why it could not be read, `is_gone` whether it
+    vanished.
+    """
+
+    __slots__ = (
+        "_files",
+        "_kernel",
+        "_limit",
+        "_limit_tick",
+        "_limit_trouble",
+        "_stat",
+        "_stat_file",
+        "_swap_limit",
+        "_swap_usage",
+        "_swappiness",
+        "_tick",
+        "_usage",
+        "constraint",
+        "directory",
+        "is_gone",
+        "is_watched",
+        "limit_bytes",
+        "name",
+        "path",
+        "swap_limit_bytes",
+        "swap_room_bytes",
+        "swap_used_bytes",
+        "swappiness",
+        "tally",
+        "trouble",
+        "users",
+        "version",
+    )
+
+    def __init__(self, directory: str, path: str, version: int, machine_swappiness: str) -> None:
+        """Open the files that `directory` has; `path` is its name below the hierarchy."""
+        self.directory, self.path, self.version, self.name = directory, path, version, "cgroup:" + path
+        names = NAMES[version]
+        self._files: list[KeptFile] = []
+        self._stat: StatV1 | StatV2 = StatV1() if version == 1 else StatV2()
+        self._stat_file = self._keep(f"{directory}/memory.stat", 8192)
+        self._limit = self._keep(f"{directory}/{names.limit}")
+        self._usage = self._keep(f"{directory}/{names.usage}")
+        self._kernel = self._keep(f"{directory}/{names.kernel}") if names.kernel else None
+        self._swap_limit = self._keep(f"{directory}/{names.swap_limit}")
+        self._swap_usage = self._keep(f"{directory}/{names.swap_usage}") if names.swap_usage else None
+        swappiness = f"{directory}/{names.swappiness}" if names.swappiness else machine_swappiness
+        self._swappiness = self._keep(swappiness)
+        self.limit_bytes = self.swap_limit_bytes = INFINITE
+        self.swappiness = NAN
+        self.tally: Tally = NO_TALLY
+        self.constraint: Constraint | None = None
+        self.trouble = self._limit_trouble = ""
+        self.is_gone = self.is_watched = False
+        self._tick = self._limit_tick = -1
+        self.swap_room_bytes = self.swap_used_bytes = 0.0
+        self.users = 0
+
+    def _keep(self, path: str, size_bytes: int = 64) -> KeptFile | None:
+        file = open_if_there(path, size_bytes)
+        if file is not None:
+            self._files.append(file)
+        return file
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether the memory controller accounts for this cgroup at all."""
+        return self._stat_file is not None
+
+    def read_limits(self, machine: MachineReading) -> None:
+        """Look at the limits again (0.9 us, 2.3 where the machine has swap): once per tick, whoever asks."""
+        if machine.tick == self._limit_tick:
+            return
+        self._limit_tick, self._limit_trouble = machine.tick, ""
+        try:
+            if self._limit is not None:
+                self.limit_bytes = limit(self._limit.read())
+            if machine.swap_total_bytes and self._swap_limit is not None:
+                self.swap_limit_bytes = limit(self._swap_limit.read())
+            if machine.swap_total_bytes and self._swappiness is not None:
+                self.swappiness = number(self._swappiness.read())
+        except OSError as error:
+            self._limit_trouble = self._reason(error)
+        if not self.limit_bytes < _reachable_bytes(machine):
+            self.limit_bytes = INFINITE
+
+    def read(self, machine: MachineReading, swap_room_bytes: float) -> float:
+        """Read the group: once per tick, whoever asks.
+
+        Args:
+            machine: the machine's reading of this tick.
+            swap_room_bytes: what swap can still take from the groups above.
+
+        Returns:
+            What it can still take from the groups below. (v1 counts memory and swap together: each group
+            speaks for itself there.)
+        """
+        if machine.tick == self._tick:
+            return self.swap_room_bytes
+        self._tick = machine.tick
+        self.swap_room_bytes, self.constraint, self.trouble = swap_room_bytes, None, self._limit_trouble
+        if self.limit_bytes < INFINITE or self.is_watched or self.swap_limit_bytes < INFINITE:
+            try:
+                self._measure(machine)
+            except OSError as error:
+                self.tally, self.trouble = NO_TALLY, self._reason(error)
+        return self.swap_room_bytes
+
+    def _measure(self, machine: MachineReading) -> None:
+        if self._stat_file is None:
+            return
+        self.tally = tally = self._stat.take(self._stat_file.read())
+        swap_used = swap_free = swap_limit = 0.0
+        if machine.swap_total_bytes:
+            swap_used, swap_free, swap_limit = self._measure_swap(machine.swap_total_bytes)
+        self.swap_used_bytes = swap_used
+        if self.limit_bytes < INFINITE:
+            used = tally.used_bytes
+            self.constraint = Constraint(
+                self.name, self.limit_bytes, used, self.limit_bytes - used + swap_free,
+                number(self._usage.read()) if self._usage is not None else NAN,
+                number(self._kernel.read()) if self._kernel is not None else tally.kernel_bytes,
+                swap_used, max(0.0, swap_free), swap_limit)
+
+    def _measure_swap(self, swap_total_bytes: float) -> tuple[float, float, float]:
+        """Return (used, free, limit) of swap here.
+
+        Reclaim in a group of swappiness 0 never swaps (mm/vmscan.c).
+        """
+        if self.version == 1:
+            # memsw bounds memory and swap together: beyond memory's own limit, the rest can be swap. What is
+            # memsw bounds memory and swap together: what is beyond memory's own limit can be swap. What is
+            used, most = self.tally.swap_used_bytes, INFINITE
+            if self.swap_limit_bytes < INFINITE:
+                most = max(0.0, self.swap_limit_bytes - self.limit_bytes)
+            free = min(self.swap_room_bytes, most - used)
+        else:
+            used = number(self._swap_usage.read()) if self._swap_usage is not None else NAN
+            most = self.swap_limit_bytes
+            free = self.swap_room_bytes = max(0.0, min(self.swap_room_bytes, most - used))
+        if self.swappiness == 0:
+            free = min(0.0, free)
+        return used, free, min(most, swap_total_bytes)
+
+    def _reason(self, error: OSError) -> str:
+        self.is_gone = self.is_gone or error.errno in GONE
+        return f"{self.name}: {error.strerror or error}"
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        for file in self._files:
+            file.close()
+
+
+def _reachable_bytes(machine: MachineReading) -> float:
+    """Return what no group can exceed, for then the machine kills first.
+
+    (v1 without a limit says 2^63 - 4096.)
+    """
+    most_bytes = machine.constraint.limit_bytes + machine.swap_total_bytes
+    return most_bytes if most_bytes == most_bytes else float(1 << 60)

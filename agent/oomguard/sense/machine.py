@@ -1,0 +1,119 @@
+"""The whole machine, read once per tick and shared by all targets."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard.sense.constraints import MACHINE, Constraint
+from oomguard.sense.fields import Fields
+from oomguard.sense.files import below, open_if_there
+from oomguard.sense.groups import Groups
+from oomguard.sense.psi import UNKNOWN as NO_PRESSURE
+from oomguard.sense.psi import open_system_pressure
+from oomguard.sense.sample import NAN
+from oomguard.sense.swap import Swaps
+
+if TYPE_CHECKING:
+    from oomguard.sense.portable import PortableMachine
+
+MEMORY = (b"MemTotal:", b"MemFree:", b"MemAvailable:")
+SWAP = (b"SwapTotal:", b"SwapFree:")
+NO_SWAP = b"\nSwapTotal:             0 kB\n"     # looking for it is cheaper than taking two more numbers
+
+
+class MachineReading(NamedTuple):
+    """The machine at one tick. Unknown numbers are NaN."""
+
+    tick: int                       # counts readings, so that what targets share is read once
+    available_bytes: float          # MemAvailable, and what ZFS would give back
+    swap_total_bytes: float
+    swap_room_bytes: float          # what a cgroup could still put into swap
+    psi_some_us: float
+    psi_full_us: float
+    constraint: Constraint
+    trouble: str = ""               # why something could not be read, empty where all was
+
+
+class Machine:
+    """The reader. `groups` holds the cgroups that targets have in common."""
+
+    is_portable = False
+
+    __slots__ = ("_arc", "_meminfo", "_memory", "_pressure", "_swap", "_swaps", "_tick", "groups", "root")
+
+    def __init__(self, root: str = "/") -> None:
+        """Open what there is below `root`. Nothing is required: what cannot be read is unknown."""
+        self.root = root
+        self._meminfo = open_if_there(below(root, "/proc/meminfo"))
+        self._memory, self._swap = Fields(MEMORY, b" kB"), Fields(SWAP, b" kB")
+        self._pressure = open_system_pressure(root)
+        self._arc = open_if_there(below(root, "/proc/spl/kstat/zfs/arcstats"), 16384)
+        self._swaps = Swaps(root)
+        self._tick = 0
+        self.groups = Groups(root)
+
+    @property
+    def has_pressure(self) -> bool:
+        """Whether the kernel keeps pressure stall information for the machine."""
+        return self._pressure is not None
+
+    def read(self) -> MachineReading:
+        """Read the machine once (5 us on the project's small machine; 2.5 more with zram)."""
+        self._tick += 1
+        trouble = ""
+        try:
+            text = self._meminfo.read() if self._meminfo is not None else b""
+        except OSError as error:
+            text, trouble = b"", f"/proc/meminfo: {error.strerror}"
+        total, free, available = self._memory.take(text)
+        total, available = total * 1024, available * 1024
+        if self._arc is not None:
+            available = min(total, available + self._arc_reclaimable_bytes())
+        swap_total = swap_used = gain = room = 0.0
+        if NO_SWAP not in text:
+            swap_total, swap_used, gain, room = self._read_swap(text, available)
+        some_us, full_us = self._pressure.read() if self._pressure is not None else NO_PRESSURE
+        return MachineReading(
+            self._tick, available, swap_total, room, some_us, full_us,
+            Constraint(MACHINE, total, total - available, available + gain, total - free * 1024, NAN,
+                       swap_used, gain, swap_total),
+            trouble)
+
+    def _read_swap(self, text: bytes, available_bytes: float) -> tuple[float, float, float, float]:
+        """Return (total, used, what the machine would gain, what cgroups can still put there)."""
+        total, free = self._swap.take(text)
+        if not total > 0:                           # a kernel without swap
+            return 0.0, 0.0, 0.0, 0.0
+        gain_bytes, room_bytes = self._swaps.room(total * 1024, free * 1024, available_bytes)
+        return total * 1024, (total - free) * 1024, gain_bytes, room_bytes
+
+    def _arc_reclaimable_bytes(self) -> float:
+        """Return what the ZFS cache holds above its minimum: MemAvailable counts it as used."""
+        try:
+            text = self._arc.read() if self._arc is not None else b""
+        except OSError:
+            return 0.0
+        above_bytes = _kstat(text, b"\nsize ") - _kstat(text, b"\nc_min ")
+        return above_bytes if above_bytes > 0 else 0.0
+
+    def close(self) -> None:
+        """Give every descriptor back, those of shared cgroups too."""
+        for file in (self._meminfo, self._pressure, self._arc, self._swaps, self.groups):
+            if file is not None:
+                file.close()
+
+
+def _kstat(text: bytes, label: bytes) -> float:
+    """Return the number of a kstat line: name, type, value."""
+    at = text.find(label)
+    words = text[at + len(label):at + len(label) + 64].split(None, 2) if at >= 0 else []
+    return float(words[1]) if len(words) > 1 and words[1].isdigit() else NAN
+
+
+def open_machine(root: str = "/", is_portable: bool | None = None) -> Machine | PortableMachine:
+    """Return the reader for this system: kept descriptors on Linux, psutil elsewhere or if asked for."""
+    if is_portable or (is_portable is None and not sys.platform.startswith("linux")):
+        from oomguard.sense.portable import PortableMachine
+        return PortableMachine()
+    return Machine(root)
