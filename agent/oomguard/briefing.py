@@ -1,0 +1,96 @@
+"""What the daemon is told before it starts: a checked plan, a checked model, options; in a sealed memory file.
+
+Rules and signatures are read and checked by a short-lived process, which then becomes the daemon (exec): so YAML,
+argparse and OpenSSL never count in the daemon's memory, and what it maps is exactly what was checked.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+from math import inf
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from oomguard.decide.plan import Plan
+from oomguard.decide.plan_json import from_json, to_json
+from oomguard.errors import BundleError, ConfigError
+from oomguard.forest import Forest
+from oomguard.scorer import Model
+
+if TYPE_CHECKING:
+    from oomguard.trust.bundle import Bundle
+
+_LINE_MAX_BYTES = 1 << 20
+
+
+class Options(NamedTuple):
+    """How the daemon runs, beside what it guards."""
+
+    runtime_dir: str                        # windows, control socket, FIFOs
+    socket: str = ""                        # the control socket; empty: none
+    is_json_log: bool = False
+    log_file: str = ""                      # empty: standard error
+    argv: tuple[str, ...] = ()              # `exec`: the program to start and guard
+    limit_bytes: int = 0                    # `exec`: the limit of the program's own cgroup, 0: none
+    model_problem: str = ""                 # why there is no model although one was asked for
+    is_portable: bool = False               # read by psutil
+    is_reference: bool = False              # score by the readable reference
+    ticks: int = 0                          # stop after so many; 0: never
+
+
+class Briefing(NamedTuple):
+    """Everything the daemon knows at its start."""
+
+    plan: Plan
+    model: Model | None
+    options: Options
+
+
+def become_daemon(plan: Plan, bundle: Bundle | None, options: Options) -> NoReturn:
+    """Replace this process by the daemon; does not return."""
+    fd = os.memfd_create("oomguard-briefing", os.MFD_ALLOW_SEALING)
+    with os.fdopen(os.dup(fd), "wb") as file:
+        file.write(to_json(plan) + b"\n" + json.dumps([options, _plain_model(bundle, plan)]).encode() + b"\n")
+        file.write(b"" if bundle is None else bundle.forest)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+    os.set_inheritable(fd, True)
+    os.execv(sys.executable, [sys.executable, "-I", "-m", "oomguard.daemon", str(fd)])  # noqa: S606
+
+
+def read_briefing(fd: int) -> Briefing:
+    """Return what the parent wrote. Raises ConfigError or BundleError when it is not a briefing of this version."""
+    os.lseek(fd, 0, os.SEEK_SET)        # the writer shares our offset
+    with os.fdopen(fd, "rb") as file:
+        plan_line, facts_line, forest = file.readline(_LINE_MAX_BYTES), file.readline(_LINE_MAX_BYTES), file.read()
+    plan = from_json(plan_line.strip())
+    try:
+        fields, model = json.loads(facts_line)
+        options = Options(*fields)
+        options = options._replace(argv=tuple(options.argv))
+    except (ValueError, TypeError) as problem:
+        raise ConfigError(f"not a briefing of this version: {problem}") from None
+    return Briefing(plan, None if model is None else _model(model, forest, options.is_reference), options)
+
+
+def _plain_model(bundle: Bundle | None, plan: Plan) -> dict[str, object] | None:
+    if bundle is None:
+        return None
+    thresholds = bundle.thresholds_for(plan.profile.device_type)
+    return {"model_id": bundle.model_id, "digest": bundle.digest, "phases": bundle.phases,
+            "thresholds": [thresholds.p300, thresholds.p240, thresholds.p180, thresholds.p120, thresholds.p60],
+            "critical_ratio": thresholds.critical_ratio, "calibration": bundle.calibration,
+            "low": [None if low == -inf else low for low in bundle.low],
+            "high": [None if high == inf else high for high in bundle.high]}
+
+
+def _model(facts: dict[str, Any], data: bytes, is_reference: bool) -> Model:
+    try:
+        low = [-inf if x is None else float(x) for x in facts["low"]]
+        high = [inf if x is None else float(x) for x in facts["high"]]
+        calibration = tuple(tuple((float(x), float(y)) for x, y in curve) for curve in facts["calibration"])
+        forest = Forest(data, low, high, calibration, **({"is_reference": True} if is_reference else {}))
+        return Model(facts["model_id"], facts["digest"], forest, tuple(facts["thresholds"]), facts["critical_ratio"], facts["phases"])
+    except (KeyError, TypeError, ValueError) as problem:
+        raise BundleError(f"the model in the briefing: {problem}") from None

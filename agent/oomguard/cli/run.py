@@ -1,0 +1,64 @@
+"""`oomguard run`: guard what the rules name; with no file the whole system, or the container we are in."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from oomguard.briefing import Options, become_daemon
+from oomguard.cli.start import TARGET_FORMS, add_log_arguments, add_plan_arguments, bundle_or_problem, log_options, plan_of, target_of
+from oomguard.decide.plan import TargetPlan
+from oomguard.profile import Profile
+from oomguard.sense.machine import open_machine
+from oomguard.sense.sensor import open_sensor
+from oomguard.sense.target import resolve
+from oomguard.tell.paths import own_socket_path, runtime_dir
+
+NAME = "run"
+HELP = "guard the system, a container, or what a rule file names"
+EXAMPLES = """\
+  oomguard run                                          the whole system, or this container
+  oomguard run --target unit:player.service --dry-run   say what would be done, do nothing
+  oomguard run --rules /etc/oomguard/oomguard.yaml --log-json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `run` takes."""
+    parser.add_argument("rules_file", metavar="FILE", nargs="?", default="", help="rule file, the same as --rules")
+    add_plan_arguments(parser)
+    parser.add_argument("--target", metavar="TARGET", action="append", default=[], help=f"guard this instead of what the rules name: {TARGET_FORMS}; again for more")
+    add_log_arguments(parser)
+    parser.add_argument("--runtime-dir", metavar="DIR", default="", help="where windows are kept (default: $RUNTIME_DIRECTORY, /run/oomguard, $XDG_RUNTIME_DIR/oomguard)")
+    parser.add_argument("--portable", action="store_true", help="read through psutil, as on systems other than Linux")
+    parser.add_argument("--ticks", type=int, default=0, metavar="N", help="stop after N readings")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check everything, then become the daemon."""
+    args.rules = args.rules or args.rules_file
+    targets = tuple(target_of(text) for text in args.target)
+    if not targets and not args.rules:
+        targets = (_here(),)
+    plan = plan_of(args, targets)
+    bundle, problem = bundle_or_problem(plan, allow_unsigned=args.allow_unsigned)
+    folder = args.runtime_dir or runtime_dir()
+    socket = args.socket or (os.path.join(folder, "control.sock") if args.runtime_dir else own_socket_path())
+    become_daemon(plan, bundle, log_options(args, Options(
+        runtime_dir=folder, socket=socket, model_problem=problem, is_portable=args.portable, ticks=args.ticks)))
+
+
+def _here() -> TargetPlan:
+    """Return the cgroup that bounds us, as in a container, else the whole system."""
+    system = TargetPlan("system", "system")
+    machine = open_machine()
+    try:
+        found = resolve(TargetPlan("self", "self"))
+        sensor = open_sensor(found, machine, Profile())
+        try:
+            bounds = [each.name for each in sensor.constraints() if each.name.startswith("cgroup:")]
+        finally:
+            sensor.close()
+    finally:
+        machine.close()
+    return TargetPlan("container", "cgroup", bounds[0].removeprefix("cgroup:")) if bounds else system
