@@ -153,7 +153,8 @@ def test_a_runtime_folder_that_cannot_be_made_fails(tree, tmp_path):
     """A file in its way fails; a folder to be made, or there, does not; none is made by asking."""
     (tmp_path / "file").touch()
     assert doctor_guard.runtime_folder(Site(runtime=str(tmp_path / "file" / "x"))).verdict == FAIL
-    assert doctor_guard.runtime_folder(Site(runtime=str(tmp_path / "x" / "y"))).finding.endswith("(can be made)")
+    to_be_made = doctor_guard.runtime_folder(Site(runtime=str(tmp_path / "x" / "y")))
+    assert to_be_made.finding.endswith("(can be made)")
     assert not (tmp_path / "x").exists()
     assert doctor_guard.runtime_folder(Site(runtime=str(tmp_path))).finding.endswith("(there)")
 

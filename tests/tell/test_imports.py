@@ -1,0 +1,22 @@
+"""What telling costs the daemon in modules."""
+
+import os
+import subprocess
+import sys
+
+import oomguard.errors
+
+TOO_DEAR = {"argparse", "asyncio", "ctypes", "dataclasses", "inspect", "logging", "msgspec", "numpy", "pathlib",
+            "psutil", "selectors", "signal", "socket", "subprocess", "threading", "yaml"}
+
+
+def test_telling_imports_nothing_dear():
+    """A daemon that imports all of tell and the ticker loads none of the modules that cost it dearly."""
+    root = os.path.dirname(os.path.dirname(oomguard.errors.__file__))
+    names = sorted(name[:-3] for name in os.listdir(f"{root}/oomguard/tell") if name.endswith(".py"))
+    code = (f"import sys; sys.path.insert(0, {root!r}); import oomguard.ticker\n"
+            + "".join(f"import oomguard.tell.{name}\n" for name in names if name != "__init__")
+            + "print(*sys.modules)")
+    loaded = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    assert "oomguard.tell.control" in loaded.stdout.split()
+    assert set(loaded.stdout.split()) & TOO_DEAR == set()
