@@ -72,6 +72,16 @@ def test_a_stopped_clock_neither_ticks_nor_spins():
     assert ticker.timeout_s() == pytest.approx(0.1)
 
 
+def test_a_tick_exactly_one_cadence_ahead_is_no_clock_that_went_back():
+    """1.1 - 1.0 is a little more than 0.1 in floating point; the grid stays all the same."""
+    clock = Clock(0.0)
+    ticker = Ticker(0.1, clock)
+    clock.t_s = 1.0
+    assert ticker.tick() == 1.0
+    assert ticker.tick() is None
+    assert ticker.due_s == pytest.approx(1.1)
+
+
 def test_a_clock_that_went_back_starts_a_new_grid():
     """A checkpoint restored on a machine that booted later ticks on at once."""
     clock = Clock(5000.0)

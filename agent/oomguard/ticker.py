@@ -53,13 +53,14 @@ class Ticker:
         """Return how late the tick is in seconds (0 or more), or None when none is due yet."""
         t_s = self._clock()
         late_s = t_s - self.due_s
-        if late_s < -self._cadence_s:       # the clock went back: a restored checkpoint, a time namespace
-            self._start_s, self._index, late_s = t_s, 0, 0.0
+        if late_s < -2 * self._cadence_s:   # the clock went back: a restored checkpoint, a time namespace;
+            self._start_s, self._index, late_s = t_s, 0, 0.0    # twice, as one cadence ahead is the rule
         if late_s < 0:
             return None
         missed = int(late_s / self._cadence_s)
-        self.skipped += missed
         self._index += missed + 1
         if self.due_s <= t_s:               # the division rounded down at the edge of a tick
             self._index += 1
+            missed += 1
+        self.skipped += missed
         return late_s

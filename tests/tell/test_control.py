@@ -497,7 +497,7 @@ def test_closing_leaves_a_successors_socket(path):
 
 
 def test_without_descriptors_clients_are_turned_away_and_the_loop_rests(daemon, path):
-    """At the descriptor limit a client is turned away, and the loop is not woken for ever; then all is well."""
+    """At the descriptor limit a client is turned away, the loop is not woken for ever; then all is well."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     client = connect(path)
     highest = max(int(name) for name in os.listdir("/proc/self/fd"))
