@@ -81,6 +81,16 @@ listeners: subscribers 0, pressure 1
 """
 
 
+def test_what_is_waited_for_and_what_was_done_is_told():
+    """Targets not there yet, releases and what they freed, kills: each where there are some."""
+    shown = status.table(ANSWER | {"waiting_for": ["worker"], "targets": [
+        TARGET | {"releases": 3, "freed_bytes": 24 << 20, "kills": 2, "probabilities": {"p60": 0.5}}]})
+    assert "waiting for worker: not there now" in shown
+    assert "releases: 3, which gave back 24.0 MiB" in shown
+    assert "kills by the kernel: 2" in shown
+    assert "chance of a kill: 50% in 60 s" in shown
+
+
 def test_an_alarm_that_reaches_nobody_is_a_warning():
     """No listener of any kind and no hook: said. One of either: not said. Not told: not guessed."""
     deaf = ANSWER | {"listeners": {"subscribers": 0, "pressure": 0}, "targets": [TARGET | {"hooks": []}]}
@@ -133,9 +143,10 @@ def test_the_bar(ratio, shown):
 
 
 def test_rows_hold_within_80_columns():
-    """Long names are cut, large numbers fit."""
+    """Long names are cut, large numbers fit, warnings are wrapped."""
     large = TARGET | {"name": "n" * 40, "limit_bytes": 1023 << 20, "used_bytes": 1022 << 20}
-    assert all(len(line) <= 80 for line in status.table({"targets": [large]}).splitlines())
+    shown = status.table({"targets": [large], "warnings": ["word " * 40]})
+    assert all(len(line) <= 80 for line in shown.splitlines())
 
 
 def test_without_a_guard_it_says_how_to_start_one(tmp_path):

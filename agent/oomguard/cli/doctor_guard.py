@@ -120,7 +120,7 @@ def control(site: Site) -> Finding:
     targets = status.get("targets")
     count = len(targets) if isinstance(targets, list) else 0
     version = status.get("agent_version", "?")
-    return Finding("running guard", OK, f"version {version} guards {count} targets, at {site.socket}")
+    return Finding("running guard", OK, f"version {version}, targets: {count}, at {site.socket}")
 
 
 GUARD_CHECKS: tuple[Check, ...] = (

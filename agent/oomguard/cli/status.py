@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import textwrap
 from collections.abc import Mapping
 
 from oomguard.tell.client import ask
@@ -57,13 +58,18 @@ def table(status: Facts) -> str:
     lines += ["", _COLUMNS.format("TARGET", "", "USED/LIMIT", "LEVEL", "TO LIMIT", "SCORER").rstrip()]
     for target in targets:
         lines += [_row(target), *_details(target)]
-    if not targets:
-        lines.append("no target: none of those in the rules is there now")
+    waiting = [escaped_text(name) for name in _list(status, "waiting_for")]
+    if waiting:
+        lines.append(f"waiting for {', '.join(waiting)}: not there now")
+    elif not targets:
+        lines.append("no target")
     lines += ["", _listeners(status)] if isinstance(status.get("listeners"), Mapping) else []
     warnings = [str(warning) for warning in _list(status, "warnings")]
     if _is_deaf(status, targets) and not any("nobody listens" in warning for warning in warnings):
         warnings.append(DEAF)
-    lines += [f"warning: {escaped_text(warning)}" for warning in warnings]
+    for warning in warnings:
+        lines += textwrap.wrap(f"warning: {escaped_text(warning)}", 80, subsequent_indent="  ",
+                               break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines)
 
 
@@ -90,7 +96,7 @@ def _row(target: Facts) -> str:
     return _COLUMNS.format(escaped_text(target.get("name", "?")), bar(ratio),
                            f"{format_bytes(used)}/{format_bytes(limit)}", _whole(target.get("level")),
                            format_seconds(_number(target, "time_to_limit_s")),
-                           escaped_text(target.get("scorer") or "?"))
+                           escaped_text(target.get("scorer") or "?")).rstrip()
 
 
 def _details(target: Facts) -> list[str]:
@@ -99,7 +105,7 @@ def _details(target: Facts) -> list[str]:
     lines = [f"  {headroom} of headroom below {escaped_text(target.get('constraint') or '?')}"]
     probabilities = target.get("probabilities")
     if isinstance(probabilities, Mapping):
-        chances = ", ".join(f"{_percent(chance)} in {escaped_text(within)} s"
+        chances = ", ".join(f"{_percent(chance)} in {escaped_text(within).removeprefix('p')} s"
                             for within, chance in probabilities.items())
         lines.append(f"  chance of a kill: {chances}")
     elif target.get("abstains_because"):
@@ -108,6 +114,11 @@ def _details(target: Facts) -> list[str]:
              for hook in _list(target, "hooks")]
     if hooks:
         lines.append(f"  hooks: {', '.join(hooks)}")
+    if _number(target, "releases") > 0:
+        lines.append(f"  releases: {_whole(target['releases'])}, which gave back"
+                     f" {format_bytes(_number(target, 'freed_bytes'))}")
+    if _number(target, "kills") > 0:
+        lines.append(f"  kills by the kernel: {_whole(target['kills'])}")
     return lines
 
 
