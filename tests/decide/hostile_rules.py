@@ -1,0 +1,227 @@
+"""Rule texts for the loader's and the schema's tests: what is wrong, where, and if a schema can see it."""
+
+from __future__ import annotations
+
+TAIL = "rules: [{name: r, when: {level_at_least: 2}, then: [{hook: any}]}]\n"
+WHEN = "version: 1\nrules: [{name: r, then: [{hook: any}], when: %s}]"
+THEN = "version: 1\nrules: [{name: r, when: {level_at_least: 2}, then: %s}]"
+TOP = "version: 1\n%s\n" + TAIL
+HOOKS = TOP % "hooks: [%s]"
+TARGETS = TOP % "targets: [%s]"
+W, T = "rules[0].when", "rules[0].then"
+
+
+def when(text, where, says, is_seen=True):
+    return (WHEN % text, f"{W}{where}", says, is_seen)
+
+
+def then(text, where, says, is_seen=True):
+    return (THEN % text, f"{T}{where}", says, is_seen)
+
+
+def top(text, where, says, is_seen=True):
+    return (TOP % text, where, says, is_seen)
+
+
+def hook(text, where, says, is_seen=True):
+    return (HOOKS % text, f"hooks[0]{where}", says, is_seen)
+
+
+def target(text, where, says, is_seen=True):
+    return (TARGETS % text, f"targets[0]{where}", says, is_seen)
+
+
+HOSTILE = [
+    # the file
+    ("[]", "", "a list is not a mapping", True),
+    ("a text", "", "is not a mapping", True),
+    (TAIL, "", "version is missing", True),
+    ("version: 1", "", "rules is missing", True),
+    ("version: 2\n" + TAIL, "version", "2 is not 1", True),
+    ("version: '1'\n" + TAIL, "version", "'1' is not 1", True),
+    ("version: true\n" + TAIL, "version", "true is not 1", True),
+    ("version: 1\nrules: []", "rules", "a list of 0 is not a list of 1..4096 rules", True),
+    ("version: 1\nrules: {}", "rules", "a mapping is not a list", True),
+    ("version: 1\nrules:", "rules", "nothing is not a list", True),
+    top("rule: []", "rule", "did you mean rules?"),
+    top("Cadence: 1s", "Cadence", "did you mean cadence?"),
+    top("cadence: 1", "cadence", "1 has no unit: write a time such as 3s (units: ms, s, m, min, h)"),
+    top("cadence: 1.5", "cadence", "1.5 has no unit"),
+    top("cadence: 1 parsec", "cadence", "'1 parsec' is not a quantity like 3s"),
+    top("cadence: 11s", "cadence", "'11s' is not in 0.1s..10s", False),
+    top("cadence: 99ms", "cadence", "'99ms' is not in 0.1s..10s", False),
+    top("cadence: -1s", "cadence", "'-1s' is not a quantity"),
+    top("cadence: 1:30", "cadence", "'1:30' is not a quantity"),
+    top(f"cadence: {'9' * 50}s", "cadence", "is not a time such as 3s", False),
+    top("cadence: [1s]", "cadence", "a list is not a time"),
+    top("dry_run: 1", "dry_run", "1 is not true or false"),
+    top("dry_run: 'yes'", "dry_run", "'yes' is not true or false"),
+    top("model: shiped", "model", "'shiped' is not shipped, none or the folder"),
+    top("model: true", "model", "true is not shipped"),
+    top("model: {}", "model", "a mapping is not shipped"),
+    top("plain_levels: [30%]", "plain_levels", "a list of 1 is not a list of five shares"),
+    top("plain_levels: 30%", "plain_levels", "'30%' is not a list of five shares"),
+    top("plain_levels: [5%, 10%, 15%, 20%, 30%]", "plain_levels[1]", "'10%' is not below '5%'", False),
+    top("plain_levels: [30%, 20%, 15%, 10%, 5]", "plain_levels[4]", "5 has no unit"),
+    top("bounds: {actions_per_minute: 0}", "bounds.actions_per_minute", "0 is not in 1..60"),
+    top("bounds: {actions_per_minute: 5.5}", "bounds.actions_per_minute", "5.5 is not in 1..60"),
+    top("bounds: {minimum_gap: 5}", "bounds.minimum_gap", "5 has no unit"),
+    top("bounds: {minimum_gap: 2h}", "bounds.minimum_gap", "'2h' is not in 0s..3600s", False),
+    top("bounds: {min_gap: 5s}", "bounds.min_gap", "did you mean minimum_gap?"),
+    top("bounds: 3", "bounds", "3 is not a mapping of actions_per_minute, minimum_gap"),
+    # the device
+    top("device: [auto]", "device", "a list is not auto"),
+    top("device: tv", "device", "'tv' is not auto, a profile file"),
+    top("device: 5", "device", "5 is not auto"),
+    top("device: /does/not/exist.yaml", "device", "cannot be read: No such file", False),
+    top("device: /dev/zero", "device", "is not a regular file", False),
+    top("device: {ram: 2}", "device.ram", "2 has no unit: write a size such as 64MiB (units: B, KiB"),
+    top("device: {ram: 2 GiBs}", "device.ram", "is not a quantity like 64MiB"),
+    top("device: {memory: 2GiB}", "device.memory", "'memory' is no key here"),
+    top("device: {cores: many}", "device.cores", "'many' is not a number in 0.01..4096"),
+    top("device: {bound_kind: abort}", "device.bound_kind", "did you mean aborts?"),
+    top("device: {device_type: a b}", "device.device_type", "is not a name of a device type"),
+    # targets
+    top("targets: []", "targets", "a list of 0 is not a list of 1..4096 targets"),
+    target("host", "", "'host' is not one of self, system"),
+    target("{name: a}", "", "none of unit, cgroup, pid, command, self, system is given"),
+    target("{name: a, unit: a.service, pid: 3}", "", "unit and pid of unit, cgroup"),
+    target("{unit: a.service}", "", "name is missing"),
+    target("{name: a/b, unit: a.service}", ".name", "'a/b' is not a name of a target"),
+    target("{name: .., unit: a.service}", ".name", "'..' is not a name"),
+    target("{name: '', unit: a.service}", ".name", "'' is not a name"),
+    target("{name: ~, unit: a.service}", ".name", "nothing is not a name"),
+    target("{name: true, unit: a.service}", ".name", "true is not a name"),
+    target("{name: a, unit: a}", ".unit", "is not a unit such as player.service"),
+    target("{name: a, unit: ../a.service}", ".unit", "is not a unit"),
+    target("{name: a, cgroup: a}", ".cgroup", "is not a path below the cgroup root"),
+    target("{name: a, cgroup: /a/../b}", ".cgroup", "is not a path below the cgroup root"),
+    target("{name: a, pid: 0}", ".pid", "0 is not in 1..4194304"),
+    target("{name: a, pid: self}", ".pid", "'self' is not in 1..4194304"),
+    target("{name: a, self: false}", ".self", "false is not true"),
+    target("{name: a, command: [a]}", ".command", "a list is not a text"),
+    (TARGETS % "{name: a, pid: 3}, {name: a, pid: 4}", "targets[1].name", "'a' names another target", False),
+    (TARGETS % "system, system", "targets[1]", "'system' names another target", False),
+    (TARGETS % "system, {system: true}", "targets[1]", "'system' names another target", False),
+    # hooks
+    hook("{name: a}", "", "none of command, signal, reclaim is given"),
+    hook("{command: [a]}", "", "name is missing"),
+    hook("{name: a, command: [a], signal: SIGUSR1}", "", "command and signal of command"),
+    hook("{name: any, command: [a]}", ".name", "'any' is reserved"),
+    hook("{name: a, command: redis-cli PURGE}", ".command", "write the program and each argument"),
+    hook("{name: a, command: []}", ".command", "a list of 0 is not a list of 1..64"),
+    hook("{name: a, command: [a, [b]]}", ".command[1]", "a list is not a text"),
+    hook("{name: a, command: ['']}", ".command[0]", "'' is not a text"),
+    hook('{name: a, command: ["a\\0b"]}', ".command[0]", "printable", False),
+    hook("{name: a, signal: SIGKILL}", ".signal", "'SIGKILL' is not one of SIGUSR1, SIGUSR2"),
+    hook("{name: a, signal: 9}", ".signal", "9 is not one of SIGUSR1"),
+    hook("{name: a, signal: USR1}", ".signal", "did you mean SIGUSR1?"),
+    hook("{name: a, reclaim: false}", ".reclaim", "false is not true or {swappiness: 0..200}"),
+    hook("{name: a, reclaim: {swappiness: 201}}", ".reclaim.swappiness", "201 is not in 0..200"),
+    hook("{name: a, reclaim: {}}", ".reclaim", "swappiness is missing"),
+    hook("{name: a, reclaim: true, cost: -1}", ".cost", "-1 is not a number in 0..1e+09"),
+    hook("{name: a, reclaim: true, deadline: 5}", ".deadline", "5 has no unit"),
+    hook("{name: a, reclaim: true, deadline: 1h}", ".deadline", "'1h' is not in 0.01s..300s", False),
+    hook("{name: a, reclaim: true, minimum: 1%}", ".minimum", "'1%' is not a quantity like 64MiB"),
+    hook("{name: a, reclaim: true, targets: [b]}", ".targets[0]", "'b' is not one of system", False),
+    hook("{name: a, reclaim: true, targets: b}", ".targets", "'b' is not a list"),
+    (HOOKS % "{name: a, reclaim: true}, {name: a, reclaim: true}", "hooks[1].name", "names another", False),
+    # rules
+    ("version: 1\nrules: [{}]", "rules[0]", "name is missing", True),
+    ("version: 1\nrules: [{name: r, when: {level_at_least: 2}}]", "rules[0]", "then is missing", True),
+    ("version: 1\nrules: [r]", "rules[0]", "'r' is not a mapping of name, when, then, cooldown", True),
+    (THEN % "[{hook: a}], cooldown: 30", "rules[0].cooldown", "30 has no unit", True),
+    (THEN % "[{hook: a}], cooldown: 25h", "rules[0].cooldown", "'25h' is not in 0s..86400s", False),
+    (THEN % "[{hook: a}], cooldwn: 30s", "rules[0].cooldwn", "did you mean cooldown?", True),
+    (THEN % "[{hook: a}], targets: [sytem]", "rules[0].targets[0]", "did you mean system?", False),
+    (THEN % "[{hook: a}], targets: [system, system]", "rules[0].targets[1]", "is there twice", True),
+    ("version: 1\nrules: [{name: '', when: {level_at_least: 2}, then: [{hook: a}]}]", "rules[0].name",
+     "'' is not a text", True),
+    ("version: 1\nrules: [{name: \"a\\nb\", when: {level_at_least: 2}, then: [{hook: a}]}]", "rules[0].name",
+     "is not one line", False),
+    (THEN % "[{hook: a}]}, {name: r, when: {level_at_least: 2}, then: [{hook: a}]", "rules[1]",
+     "'r' names another rule", False),
+    then("[]", "", "a list of 0 is not a list of 1..60 actions"),
+    then("{hook: a}", "", "a mapping is not a list"),
+    then("[{release: all}]", "[0]", "hook is missing"),
+    then("[a]", "[0]", "'a' is not a mapping of hook, release"),
+    then("[{hook: a b}]", "[0].hook", "is not a name of a hook"),
+    then("[{hook: a, release: 50}]", "[0].release", "50 is not needed, all, a share such as 25%"),
+    then("[{hook: a, release: most}]", "[0].release", "'most' is not needed, all"),
+    then("[{hook: a, release: 0%}]", "[0].release", "releases nothing"),
+    then("[{hook: a, release: 101%}]", "[0].release", "'101%' is more than 100%"),
+    then("[{hook: a, release: 5 lumps}]", "[0].release", "'5 lumps' is not a quantity like 64MiB"),
+    then("[{hook: a, release: 0MiB}]", "[0].release", "is not in 1 B", False),
+    ("version: 1\nbounds: {actions_per_minute: 1}\n" + (THEN % "[{hook: a}, {hook: b}]")[11:], "rules[0]",
+     "2 actions can never happen", False),
+    # conditions
+    when("{}", "", "there is no condition"),
+    when("{for: 3s}", "", "there is no condition"),
+    when("level_at_least", "", "'level_at_least' is not a mapping of"),
+    when("[{level_at_least: 2}]", "", "a list is not a mapping"),
+    when("{level_at_least: 7}", ".level_at_least", "7 is not in 1..5"),
+    when("{level_at_least: 0}", ".level_at_least", "0 is not in 1..5"),
+    when("{level_at_least: '2'}", ".level_at_least", "'2' is not in 1..5"),
+    when("{level_at_least: 2.5}", ".level_at_least", "2.5 is not in 1..5"),
+    when("{level_at_least: true}", ".level_at_least", "true is not in 1..5"),
+    when("{level_atleast: 2}", ".level_atleast", "did you mean level_at_least?"),
+    when("{used_above: 95}", ".used_above", "95 has no unit: write a share such as 25%"),
+    when("{used_above: 0.95}", ".used_above", "0.95 has no unit"),
+    when("{used_above: 64MiB}", ".used_above", "'64MiB' is not a quantity like 25%"),
+    when("{used_above: 200%}", ".used_above", "'200%' is more than 100%"),
+    when("{charged_above: ~}", ".charged_above", "nothing is not a share"),
+    when("{available_below: 5}", ".available_below", "5 has no unit: write a size such as 64MiB or a share"),
+    when("{available_below: 5s}", ".available_below", "'5s' is not a quantity like 64MiB"),
+    when("{available_below: 0B}", ".available_below", "is not in 1 B", False),
+    when("{time_to_limit_below: 60}", ".time_to_limit_below", "60 has no unit"),
+    when("{time_to_limit_below: 0s}", ".time_to_limit_below", "'0s' is not in 0.001s..86400s", False),
+    when("{probability_above: 50%}", ".probability_above", "'50%' is not a mapping of within, is"),
+    when("{probability_above: {is: 50%}}", ".probability_above", "within is missing"),
+    when("{probability_above: {within: 90s, is: 50%}}", ".probability_above.within", "allowed: 60s, 120s"),
+    when("{probability_above: {within: 60, is: 50%}}", ".probability_above.within", "60 has no unit"),
+    when("{probability_above: {within: 60s, is: 0.5}}", ".probability_above.is", "0.5 has no unit"),
+    when("{pressure_above: {kind: much, is: 5%}}", ".pressure_above.kind", "'much' is not one of some, full"),
+    when("{pressure_above: {kind: some}}", ".pressure_above", "is is missing"),
+    when("{phase: []}", ".phase", "a list of 0 is not a list of 1..64 phases"),
+    when("{phase: [a, {}]}", ".phase[1]", "a mapping is not a text"),
+    when("{any: []}", ".any", "a list of 0 is not a list of 1..64 conditions"),
+    when("{any: {level_at_least: 2}}", ".any", "a mapping is not a list"),
+    when("{all: [{level_at_least: 2}, {level_at_least: 9}]}", ".all[1].level_at_least", "9 is not in 1..5"),
+    when("{not: [{level_at_least: 2}]}", ".not", "a list is not a mapping"),
+    when("{not: {level_at_least: 2, for: 3}}", ".not.for", "3 has no unit"),
+    when("{level_at_least: 2, for: 2h}", ".for", "'2h' is not in 0s..3600s", False),
+    when("{level_at_least: 2, until: 2}", ".until", "2 must be below the value of level_at_least", False),
+    when("{level_at_least: 2, until: 5}", ".until", "5 is not in 0..4"),
+    when("{level_at_least: 2, until: 10%}", ".until", "'10%' is not in 0..4"),
+    when("{used_above: 90%, until: 95%}", ".until", "'95%' must be below the value of used_above", False),
+    when("{used_above: 90%, until: 80}", ".until", "80 has no unit"),
+    when("{available_below: 10%, until: 5%}", ".until", "'5%' must be above the value", False),
+    when("{available_below: 10%, until: 64MiB}", ".until", "'64MiB' is not a quantity like 25%", False),
+    when("{time_to_limit_below: 60s, until: 30s}", ".until", "'30s' must be above", False),
+    when("{phase: menu, until: 3s}", ".until", "until goes with exactly one of"),
+    when("{any: [{level_at_least: 2}], until: 1}", ".until", "until goes with exactly one of"),
+    when("{level_at_least: 2, used_above: 90%, until: 1}", ".until", "not with level_at_least, used_above"),
+    when("{not: " * 13 + "{level_at_least: 1}" + "}" * 13, ".not" * 12, "nested deeper than 12", False),
+]
+GOOD = [
+    TOP % "cadence: 100ms\ndry_run: true\nmodel: none\nplain_levels: [50%, 40.5%, 30%, 20%, 1%]",
+    TOP % "bounds: {actions_per_minute: 60, minimum_gap: 0s}\nmodel: ./bundle\ndevice: auto",
+    TOP % ("device: {device_type: tv, sdk_version: 4.1, ram: 1GiB, swap: 0B, cores: 2, cache_capacity: 64MB, "
+           "buffer_capacity: 32MB, heap_limit: .5GiB, bound_kind: aborts, limit: 700 MiB}"),
+    TARGETS % "self, system, {name: a, unit: a.slice}, {name: 5, cgroup: /}, {name: c, pid: 1}",
+    TARGETS % "{name: a, command: 7zip}, {self: true}, {name: s, system: true}",
+    HOOKS % "{name: gc, command: [tool, -p, 6379, 'x y'], cost: 0, deadline: 50ms, targets: [system]}",
+    HOOKS % "{name: a, signal: SIGRTMIN+3}, {name: b, reclaim: true}, {name: c, reclaim: {swappiness: 200}}",
+    THEN % "[{hook: a, release: needed}, {hook: a, release: all}, {hook: a, release: 0.5%}]",
+    THEN % "[{hook: a, release: 1B}]",
+    THEN % "[{hook: a, release: 64 MiB}], cooldown: 0s, targets: [system]",
+    WHEN % "{any: [{level_at_least: 5}, {all: [{used_above: 95%, until: 90%, for: 3s}, {phase: menu}]}]}",
+    WHEN % "{level_at_least: 1, until: 0, for: 500ms}",
+    WHEN % "{charged_above: 100%, available_below: 5%, time_to_limit_below: 2min, phase: [a, 'b c']}",
+    WHEN % "{not: {phase: menu}, for: 1m}",
+    WHEN % "{available_below: 64MiB, until: 128MiB}",
+    WHEN % "{probability_above: {within: 2min, is: 40%}, until: 20%}",
+    WHEN % "{pressure_above: {kind: full, is: 10%}, until: 5%}",
+    WHEN % "{time_to_limit_below: 60s, until: 2m}",
+    WHEN % ("{not: " * 11 + "{level_at_least: 1}" + "}" * 11),
+]

@@ -1,0 +1,113 @@
+"""The rule packs that come with the package, and the schema that editors use."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import jsonschema
+import pytest
+import yaml
+from hostile_rules import GOOD, HOSTILE
+
+from oomguard.decide.decide import decider_for
+from oomguard.decide.place import NAME
+from oomguard.decide.plan import STATE_SLOTS, Plan, Release, TargetPlan
+from oomguard.decide.plan_json import from_json, to_json
+from oomguard.decide.rule_parts import PROFILE_KEYS, SIGNALS
+from oomguard.decide.rule_when import KEYS as WHEN_KEYS
+from oomguard.decide.rules import KEYS, RULE_KEYS, load_rules, parse_rules, shipped_pack, undeclared_hooks
+from oomguard.decide.view import View
+
+FOLDER = os.path.dirname(shipped_pack())
+PACKS = sorted(name.removesuffix(".yaml") for name in os.listdir(FOLDER) if name.endswith(".yaml"))
+with open(os.path.join(FOLDER, "schema.json"), encoding="utf-8") as stream:
+    SCHEMA = json.load(stream)
+EDITOR = jsonschema.Draft202012Validator(SCHEMA)
+
+
+def test_the_schema_is_a_schema():
+    """By its own metaschema."""
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("pack", PACKS)
+def test_every_pack_loads_validates_and_fits(pack):
+    """The loader takes it, an editor finds nothing, the plan survives JSON, the state fits its slots."""
+    path = shipped_pack(pack)
+    plan = load_rules(path)
+    with open(path, encoding="utf-8") as text:
+        assert [error.message for error in EDITOR.iter_errors(yaml.safe_load(text))] == []
+    assert from_json(to_json(plan)) == plan
+    assert all(decider_for(plan, target.name).state_size <= STATE_SLOTS for target in plan.targets)
+    assert undeclared_hooks(plan) == ()
+    assert all(" " in rule.name for rule in plan.rules), "rule names are sentences"
+
+
+@pytest.mark.parametrize("pack", PACKS)
+def test_every_rule_of_every_pack_can_act(pack):
+    """At level 5 with nothing left, or in the phase they wait for, all rules act sooner or later."""
+    plan = load_rules(shipped_pack(pack))
+    names = set()
+    for target in plan.targets:
+        decider, state = decider_for(plan, target.name, ram_bytes=1e9), [0.0] * STATE_SLOTS
+        for t in range(900):
+            view = View(1000.0 + t, 5, limit_bytes=1e9, used_bytes=9.9e8, available_bytes=1e7,
+                        psi_full_ratio=0.0, phase="menu")
+            decision = decider.decide(view, state)
+            names |= {decision.rule} if decision else set()
+    assert names == {rule.name for rule in plan.rules}
+
+
+def run_default(level, used_bytes, ticks=4):
+    plan = load_rules(shipped_pack())
+    decider, state = decider_for(plan, "system"), [0.0] * STATE_SLOTS
+    views = (View(50.0 + t, level, limit_bytes=100.0, used_bytes=used_bytes) for t in range(ticks))
+    decisions = [decider.decide(view, state) for view in views]
+    return [decision and decision.actions[0] for decision in decisions]
+
+
+def test_the_default_pack_asks_for_what_will_be_needed_from_level_2_on():
+    """After three readings at level 2; never at level 1."""
+    assert run_default(2, 50.0) == [None, None, ("any", Release("needed")), None]
+    assert run_default(1, 50.0, ticks=60) == [None] * 60
+
+
+def test_the_default_pack_asks_for_everything_at_level_5_or_above_97_percent():
+    """Level 5 at its second reading; 97 % of the limit at once, whatever the level."""
+    assert run_default(5, 50.0, ticks=2) == [None, ("any", Release("all"))]
+    assert run_default(0, 97.1, ticks=1) == [("any", Release("all"))]
+    assert run_default(0, 97.0, ticks=1) == [None]
+
+
+def test_the_default_pack_is_what_holds_when_nothing_is_said():
+    """Its settings are the plan's own defaults, so that leaving a key out changes nothing but the gap."""
+    plan = load_rules(shipped_pack())
+    bare = Plan((TargetPlan("system", "system"),), plan.rules, source=plan.source, digest=plan.digest)
+    assert plan._replace(bounds=bare.bounds) == bare
+    assert plan.bounds.actions_per_minute == bare.bounds.actions_per_minute
+
+
+@pytest.mark.parametrize(("text", "_where", "_says", "is_seen"), HOSTILE)
+def test_the_schema_refuses_what_the_loader_refuses(text, _where, _says, is_seen):
+    """Every hostile row that a schema can see, an editor marks; the few others need the loader."""
+    found = list(EDITOR.iter_errors(yaml.safe_load(text)))
+    assert bool(found) == is_seen
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_the_schema_takes_what_the_loader_takes(text):
+    """No good file is marked."""
+    parse_rules(text)
+    assert [error.message for error in EDITOR.iter_errors(yaml.safe_load(text))] == []
+
+
+def test_loader_and_schema_know_the_same_keys():
+    """The two places name each other here: keys of a file, a rule, a condition, a profile; names, signals."""
+    defs = SCHEMA["$defs"]
+    assert set(SCHEMA["properties"]) == set(KEYS)
+    assert set(defs["rule"]["properties"]) == set(RULE_KEYS)
+    assert set(defs["condition"]["properties"]) == set(WHEN_KEYS)
+    assert set(defs["profile"]["properties"]) == set(PROFILE_KEYS)
+    assert defs["name"]["anyOf"][0]["pattern"] == f"^{NAME.pattern}$"
+    assert defs["hook"]["properties"]["signal"]["enum"] == list(SIGNALS)
