@@ -24,15 +24,20 @@ def level_of(
         The highest level whose test holds, 0 when none does. A forecast with a NaN in it counts as none;
         without a forecast and without a known headroom the level is 0.
     """
-    if forecast is None or any(p != p for p in forecast):
+    if forecast is None:
         return plain_level_of(headroom_ratio, plain_ratios)
     p60, p120, p180, p240, p300 = forecast
-    level = 5
-    for probability, threshold in zip((p60, p120, p180, p240, p300), reversed(thresholds), strict=True):
-        if probability >= threshold:
-            return level
-        level -= 1
-    return 0
+    if p60 + p120 + p180 + p240 + p300 != p60 + p120 + p180 + p240 + p300:      # a NaN among them
+        return plain_level_of(headroom_ratio, plain_ratios)
+    if p60 >= thresholds[4]:
+        return 5
+    if p120 >= thresholds[3]:
+        return 4
+    if p180 >= thresholds[2]:
+        return 3
+    if p240 >= thresholds[1]:
+        return 2
+    return 1 if p300 >= thresholds[0] else 0
 
 
 def plain_level_of(headroom_ratio: float, plain_ratios: Sequence[float]) -> int:
