@@ -35,7 +35,8 @@ def test_garbage_is_only_ever_a_helper_error(data: bytes) -> None:
 
 @pytest.mark.parametrize("data", [
     b"", b"[]", b"null", b"\xff\xfe", b"{", b"[" * 60_000, b'{"a":' * 10_000, b"1" * 5_000,
-    b'{"ticket":1e999}', b'{"ticket":NaN}', b"{}" + b" " * channel.MESSAGE_MAX_BYTES, b'{"ticket":true,"ok":true}',
+    b'{"ticket":1e999}', b'{"ticket":NaN}', b"{}" + b" " * channel.MESSAGE_MAX_BYTES,
+    b'{"ticket":true,"ok":true}',
     b'{"ticket":1,"ok":true,"freed_bytes":-1,"duration_s":1,"why":""}',
     b'{"ticket":1,"ok":true,"freed_bytes":1' + b"0" * 400 + b',"duration_s":1,"why":""}',
     b'{"ticket":1,"ok":1,"freed_bytes":1,"duration_s":1,"why":""}', b'{"hello":2,"pid":1}', b'{"hello":1}',

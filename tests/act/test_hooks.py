@@ -63,7 +63,7 @@ def test_hold_doubles_up_to_a_quarter_of_an_hour() -> None:
 
 
 def test_three_lies_put_on_hold() -> None:
-    """Claiming 10 MiB where the samples show less than a tenth is a failure; the claim itself resets nothing."""
+    """Claiming 10 MiB where the samples show less than a tenth is a failure; the claim resets nothing."""
     hook = make()
     for number in range(3):
         hook.record(good(10 * MIB), number)
@@ -109,7 +109,7 @@ def test_yield_and_latency_are_moving_averages() -> None:
 
 
 def test_measured_cost_grows_with_what_was_claimed_and_not_seen() -> None:
-    """A hook that gives half of what it claims costs twice as much; one that gives more costs what it says."""
+    """Half of what was claimed costs twice as much; giving more than that costs what was declared."""
     hook = make(cost=3.0)
     assert hook.measured_cost != hook.measured_cost
     assert hook.cost_now == 3.0
@@ -136,7 +136,8 @@ def test_expected_bytes_follow_what_it_gave() -> None:
 
 def test_a_declared_hook_goes_to_the_helper() -> None:
     """The facts of a rule file's hook arrive, and it serves the targets it names and no other."""
-    plan = HookPlan("drop", "command", ("true",), cost=2.0, deadline_s=7.0, minimum_bytes=9, targets=("player",))
+    plan = HookPlan("drop", "command", ("true",), cost=2.0, deadline_s=7.0, minimum_bytes=9,
+                    targets=("player",))
     hook = Hook.from_plan(plan)
     assert (hook.executor, hook.cost, hook.deadline_s, hook.minimum_bytes) == ("helper", 2.0, 7.0, 9)
     assert hook.serves("player")

@@ -60,7 +60,7 @@ def test_critical_ratio_moves_the_threshold() -> None:
 
 
 def test_releases_do_not_hide_the_growth() -> None:
-    """What releases gave back is added again: without that, a leak held in check every 10 s looks like none."""
+    """What releases gave back is added: otherwise a leak held in check every 10 s looks like none."""
     held = [(float(t), 1e9 - 1e6 * (t % 10)) for t in range(121)]
     given_back = [(float(t), 10e6) for t in range(10, 121, 10)]
     assert rise_bytes(held, 10) == 0
@@ -108,7 +108,7 @@ times = st.lists(st.floats(0, 1e6), max_size=40).map(sorted)
 def test_needed_is_a_number_of_bytes_whatever_comes(
     data: st.DataObject, at: list[float], headroom: float, limit: float, horizon: float, minimum: int,
 ) -> None:
-    """Neither gaps, NaN, infinities nor negative headroom make the need negative or smaller than its minimum."""
+    """Neither gaps, NaN, infinities nor negative headroom make the need less than its minimum."""
     history = [(t, data.draw(anything)) for t in at]
     needed = needed_bytes(history, headroom, limit, horizon, minimum, released=history[:3])
     assert isinstance(needed, int)
@@ -199,7 +199,7 @@ releases = st.one_of(
 def test_planning_properties(
     hooks: list[Hook], release: Release, needed: int, now: float, last: LastRelease | None,
 ) -> None:
-    """Nobody on hold is asked, nobody twice, nobody for nothing, and never a dearer hook before a cheaper one."""
+    """Nobody on hold is asked, nobody twice or for nothing, and no dearer hook before a cheaper one."""
     asked = choose(hooks, release, needed, now, last)
     assert not any(hook.is_on_hold(now) for hook, _ in asked)
     assert len(set(names(asked))) == len(asked)
@@ -212,7 +212,7 @@ def test_planning_properties(
 
 @given(some_hooks(), st.integers(1, 1 << 30))
 def test_known_yields_that_suffice_are_used(hooks: list[Hook], needed: int) -> None:
-    """Where the measured yields of the ready hooks suffice, those that are asked are expected to give enough."""
+    """Where the ready hooks' measured yields suffice, those asked are expected to give enough."""
     ready = [hook for hook in hooks if hook.is_measured and not hook.is_on_hold(1)]
     if sum(hook.expected_bytes(needed) for hook in ready) < needed:
         return

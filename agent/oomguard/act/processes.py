@@ -76,7 +76,11 @@ def _why_not(pid: int, started_ticks: int, number: int) -> str:
 
 
 def _handles(pid: int, number: int) -> bool:
-    """Return whether the process catches, ignores or, in each thread, blocks a signal (signalfd, sigwait)."""
+    """Return whether the process catches, ignores or, in each thread, blocks a signal (signalfd).
+
+    One that waits in sigwait is not recognised, and left alone: the kernel lifts the block while it waits,
+    and /proc shows that (tried, 6.18).
+    """
     masks = _masks(f"/proc/{pid}/status")
     bit = 1 << (number - 1)
     if (masks.get(b"SigCgt", 0) | masks.get(b"SigIgn", 0)) & bit:

@@ -52,21 +52,34 @@ def rise_bytes(history: Sequence[Moment], horizon_s: float, released: Iterable[M
 
     A history shorter than the horizon is extended in a straight line; without two entries the rise is 0.
     """
-    known = [moment for moment in history if math.isfinite(moment[1])]
+    known = _without_releases([moment for moment in history if math.isfinite(moment[1])], released)
     if len(known) < 2 or not horizon_s > 0:
         return 0.0
-    given = [moment for moment in released if math.isfinite(moment[1])]
-    rises = _rises(known, horizon_s, given)
+    rises = _rises(known, horizon_s)
     if rises:
         rises.sort()
         return max(rises[math.ceil(RISE_QUANTILE * len(rises)) - 1], 0.0)
     span_s = known[-1][0] - known[0][0]
     if not 0 < span_s < horizon_s:
         return 0.0
-    return max(_rise(known[0], known[-1], given) * horizon_s / span_s, 0.0)
+    return max((known[0][1] - known[-1][1]) * horizon_s / span_s, 0.0)
 
 
-def _rises(known: list[Moment], horizon_s: float, given: list[Moment]) -> list[float]:
+def _without_releases(known: list[Moment], released: Iterable[Moment]) -> list[Moment]:
+    """Return the headroom as it would have been, had nothing been given back."""
+    given = sorted(moment for moment in released if math.isfinite(moment[1]))
+    if not given:
+        return known
+    bare, back, taken = [], 0.0, 0
+    for t_s, headroom_bytes in known:
+        while taken < len(given) and given[taken][0] <= t_s:
+            back += given[taken][1]
+            taken += 1
+        bare.append((t_s, headroom_bytes - back))
+    return bare
+
+
+def _rises(known: list[Moment], horizon_s: float) -> list[float]:
     rises, later = [], 0
     for now in known:
         while later < len(known) and known[later][0] < now[0] + horizon_s:
@@ -74,13 +87,8 @@ def _rises(known: list[Moment], horizon_s: float, given: list[Moment]) -> list[f
         if later == len(known):
             break
         if known[later][0] - now[0] <= GAP_RATIO * horizon_s + 1:   # + 1: cadences
-            rises.append(_rise(now, known[later], given))
+            rises.append(now[1] - known[later][1])
     return rises
-
-
-def _rise(before: Moment, after: Moment, given: list[Moment]) -> float:
-    back = sum(freed for t_s, freed in given if before[0] < t_s <= after[0])
-    return before[1] - after[1] + back
 
 
 def choose(
