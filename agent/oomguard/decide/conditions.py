@@ -15,9 +15,9 @@ words after it was made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable
 from operator import ge, gt, lt
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from oomguard.decide.plan import HORIZONS_S, Condition
 from oomguard.decide.view import View
@@ -27,8 +27,15 @@ INFINITE = float("inf")
 LATCHED = 1.0
 
 Truth = bool | None
-Call = Callable[[View, MutableSequence[float]], Truth]
+Call = Callable[[View, "State"], Truth]
 Read = Callable[[View], float]
+
+
+class State(Protocol):
+    """The flat float64 state: a list, an array("d") or a memoryview cast to "d" over a file."""
+
+    def __getitem__(self, slot: int, /) -> float: ...
+    def __setitem__(self, slot: int, value: float, /) -> None: ...
 
 
 class Test(NamedTuple):
@@ -94,7 +101,7 @@ def _threshold(condition: Condition, slots: Slots, ram_bytes: float) -> Call:
     if condition.until is not None:
         return _latched(read, starts, value, lt if is_below else gt, condition.until, slots.take())
 
-    def test(view: View, _state: MutableSequence[float]) -> Truth:
+    def test(view: View, _state: State) -> Truth:
         reading = read(view)
         return None if reading != reading else starts(reading, value)
 
@@ -105,7 +112,7 @@ Compare = Callable[[float, float], bool]
 
 
 def _latched(read: Read, starts: Compare, value: float, stays: Compare, until: float, slot: int) -> Call:
-    def test(view: View, state: MutableSequence[float]) -> Truth:
+    def test(view: View, state: State) -> Truth:
         reading = read(view)
         if reading != reading:
             return None
@@ -117,7 +124,7 @@ def _latched(read: Read, starts: Compare, value: float, stays: Compare, until: f
 
 
 def _held(call: Call, need_s: float, slot: int) -> Call:
-    def test(view: View, state: MutableSequence[float]) -> Truth:
+    def test(view: View, state: State) -> Truth:
         truth = call(view, state)
         if not truth:
             state[slot] = NAN
@@ -131,14 +138,14 @@ def _held(call: Call, need_s: float, slot: int) -> Call:
 
 
 def _phase(name: str) -> Call:
-    def test(view: View, _state: MutableSequence[float]) -> Truth:
+    def test(view: View, _state: State) -> Truth:
         return None if view.phase is None else view.phase == name
 
     return test
 
 
 def _any(calls: tuple[Call, ...]) -> Call:
-    def test(view: View, state: MutableSequence[float]) -> Truth:
+    def test(view: View, state: State) -> Truth:
         answer: Truth = False
         for call in calls:              # every part is asked each time: holds must go on
             truth = call(view, state)
@@ -152,7 +159,7 @@ def _any(calls: tuple[Call, ...]) -> Call:
 
 
 def _all(calls: tuple[Call, ...]) -> Call:
-    def test(view: View, state: MutableSequence[float]) -> Truth:
+    def test(view: View, state: State) -> Truth:
         answer: Truth = True
         for call in calls:
             truth = call(view, state)
@@ -168,7 +175,7 @@ def _all(calls: tuple[Call, ...]) -> Call:
 def _not(calls: tuple[Call, ...]) -> Call:
     (call,) = calls
 
-    def test(view: View, state: MutableSequence[float]) -> Truth:
+    def test(view: View, state: State) -> Truth:
         truth = call(view, state)
         return None if truth is None else not truth
 

@@ -16,10 +16,10 @@ latches, cooldowns and bounds: another Decider of the same rules goes on exactly
 from __future__ import annotations
 
 from binascii import crc32
-from collections.abc import MutableSequence, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from oomguard.decide.conditions import Call, Slots, Test, Truth, compile_condition
+from oomguard.decide.conditions import Call, Slots, State, Test, Truth, compile_condition
 from oomguard.decide.plan import MAX_ACTIONS_PER_MINUTE, Action, Bounds, Plan, Rule
 from oomguard.decide.view import View
 from oomguard.decide.words import because
@@ -94,7 +94,7 @@ class Decider:
         self._fingerprint = float(crc32(repr(kept).encode()))
         self.state_size = slots.next
 
-    def decide(self, view: View, state: MutableSequence[float], *, is_busy: bool = False) -> Decision | None:
+    def decide(self, view: View, state: State, *, is_busy: bool = False) -> Decision | None:
         """Return what to do now, or None.
 
         Args:
@@ -119,9 +119,9 @@ class Decider:
         self._remember(winner, t_s, state)
         return Decision(winner.rule.name, winner.place, winner.rule.then, text)
 
-    def standings(self, view: View, state: Sequence[float]) -> tuple[Standing, ...]:
+    def standings(self, view: View, state: State) -> tuple[Standing, ...]:
         """Return how every rule stands at this tick; the state stays as it is. For `status` and `explain`."""
-        trial, t_s = list(state), view.t_s
+        trial, t_s = [state[slot] for slot in range(self.state_size)], view.t_s
         self.decide(view, trial, is_busy=True)
         return tuple(
             Standing(one.rule.name, one.test.call(view, trial),
@@ -129,23 +129,23 @@ class Decider:
                      self._cooling_s(one, t_s, trial), self._is_bounded(one.rule, t_s, trial))
             for one in self._compiled)
 
-    def _cooling_s(self, one: _Compiled, t_s: float, state: Sequence[float]) -> float:
+    def _cooling_s(self, one: _Compiled, t_s: float, state: State) -> float:
         since_s = t_s - state[one.cooldown_slot]
         return one.rule.cooldown_s - since_s if 0 <= since_s < one.rule.cooldown_s else 0.0
 
-    def _is_bounded(self, rule: Rule, t_s: float, state: Sequence[float]) -> bool:
+    def _is_bounded(self, rule: Rule, t_s: float, state: State) -> bool:
         ages_s = [t_s - state[slot] for slot in range(ACTIONS, FIRST_RULE_SLOT)]
         recent = sum(1 for age_s in ages_s if 0 <= age_s < MINUTE_S)
         is_too_soon = any(0 <= age_s < self._bounds.minimum_gap_s for age_s in ages_s)
         return is_too_soon or recent + len(rule.then) > self._bounds.actions_per_minute
 
-    def _remember(self, one: _Compiled, t_s: float, state: MutableSequence[float]) -> None:
+    def _remember(self, one: _Compiled, t_s: float, state: State) -> None:
         state[one.cooldown_slot] = t_s
         for _action in one.rule.then:
             oldest = min(range(ACTIONS, FIRST_RULE_SLOT), key=lambda slot: _age_key(state[slot]))
             state[oldest] = t_s
 
-    def _settle(self, t_s: float, state: MutableSequence[float]) -> None:
+    def _settle(self, t_s: float, state: State) -> None:
         """Make sense of a state that is new, of other rules, from before a gap, or from the future."""
         if state[LAYOUT] != LAYOUT_VERSION:
             for slot in range(self.state_size):

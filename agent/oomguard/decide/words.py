@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable
 
-from oomguard.decide.conditions import Test, reader
+from oomguard.decide.conditions import State, Test, reader
 from oomguard.decide.plan import Condition
 from oomguard.decide.view import View
 from oomguard.units import format_bytes, format_seconds
 
 
-def because(test: Test, view: View, state: MutableSequence[float], ram_bytes: float) -> str:
+def because(test: Test, view: View, state: State, ram_bytes: float) -> str:
     """Return why a test answers as it does at this tick; of `any`, only the parts that are true."""
     condition = test.condition
     if condition.test == "not":
@@ -24,7 +24,7 @@ def because(test: Test, view: View, state: MutableSequence[float], ram_bytes: fl
     return f"{text} for {format_seconds(condition.for_s)}" if condition.for_s > 0 else text
 
 
-def _group(test: Test, view: View, state: MutableSequence[float], ram_bytes: float) -> str:
+def _group(test: Test, view: View, state: State, ram_bytes: float) -> str:
     parts = [part for part in test.parts if part.call(view, state)] if test.condition.test == "any" else []
     texts = [because(part, view, state, ram_bytes) for part in parts or test.parts]
     text = (" and " if test.condition.test == "all" else " or ").join(texts)
