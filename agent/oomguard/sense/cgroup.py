@@ -169,8 +169,8 @@ class Cgroup:
         Reclaim in a group of swappiness 0 never swaps (mm/vmscan.c).
         """
         if self.version == 1:
-            # memsw bounds memory and swap together: beyond memory's own limit, the rest can be swap. What is
-            # memsw bounds memory and swap together: what is beyond memory's own limit can be swap. What is
+            # memsw bounds memory and swap together: beyond memory's own limit it grants swap. More than that
+            # may lie in swap while memory is not full; it then shortens the headroom.
             used, most = self.tally.swap_used_bytes, INFINITE
             if self.swap_limit_bytes < INFINITE:
                 most = max(0.0, self.swap_limit_bytes - self.limit_bytes)

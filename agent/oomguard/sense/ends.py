@@ -33,8 +33,8 @@ class KillCount(Protocol):
 class FileCount:
     """The count that one file keeps.
 
-    v2 memory.events counts for the whole tree, v1 memory.oom_control for that group alone, /proc/vmstat for the
-    machine (9 us).
+    v2 memory.events counts for the whole tree, v1 memory.oom_control for that group alone, and /proc/vmstat
+    for the machine (9 us).
     """
 
     __slots__ = ("_file", "_kills")
@@ -88,10 +88,11 @@ class TreeCount:
     are missed.
     """
 
-    __slots__ = ("_branches", "_kills", "_next")
+    __slots__ = ("_branches", "_is_told", "_kills", "_next")
 
     def __init__(self, directory: str) -> None:
         self._kills = self._next = 0
+        self._is_told = False
         self._branches: list[_Branch] = []
         self._add(directory)
         seen = 0
@@ -106,8 +107,6 @@ class TreeCount:
 
     def read(self) -> int:
         """Return the kills seen so far in the whole tree; -1 before Linux 4.13, or where there is no tree."""
-        if not self._branches:
-            return self._kills or -1
         for _turn in range(min(LOOKED_AT_ONCE, len(self._branches))):
             self._next = (self._next + 1) % len(self._branches)
             branch = self._branches[self._next]
@@ -115,7 +114,7 @@ class TreeCount:
                 self._drop(branch)
                 if not self._branches:
                     break
-        return self._kills
+        return self._kills if self._is_told else -1
 
     def _look(self, branch: _Branch) -> bool:
         """Count one group's new kills, search it where its links changed, return whether it still is."""
@@ -124,6 +123,7 @@ class TreeCount:
             links = os.stat(branch.directory).st_nlink
         except OSError:
             return False
+        self._is_told = self._is_told or kills >= 0
         if kills > branch.kills:
             self._kills += kills - branch.kills
             branch.kills = kills

@@ -13,14 +13,14 @@ UNKNOWN = b"nan"        # what stands for a line that is not there: float() make
 class Fields:
     """The numbers of some labels, NaN where a label is missing."""
 
-    __slots__ = ("_depth", "_labels", "_missing", "_picks", "_suffix")
+    __slots__ = ("_depth", "_found", "_labels", "_missing", "_picks", "_suffix")
 
     def __init__(self, labels: tuple[bytes, ...], unit: bytes = b"") -> None:
         """Remember the labels, each with what separates it from its number, and the unit behind it."""
         self._labels = labels
         self._suffix = -len(unit) or None
         self._missing = UNKNOWN + unit
-        self._depth = -1
+        self._depth, self._found = -1, 0
         self._picks: list[tuple[int, int]] = []
 
     def take(self, text: bytes) -> list[float]:
@@ -35,13 +35,15 @@ class Fields:
 
     def _learn(self, text: bytes) -> list[float]:
         lines = text.split(b"\n")
-        self._picks = []
+        picks = []
         for label in self._labels:
             line = next((n for n, line in enumerate(lines) if line.startswith(label)), -1)
-            self._picks.append((line, len(label) if line >= 0 else 0))
-        self._depth = max(line for line, _start in self._picks) + 1
+            picks.append((line, len(label) if line >= 0 else 0))
+        found = sum(line >= 0 for line, _start in picks)
+        if found and found >= self._found:      # a torn text teaches nothing
+            self._picks, self._found, self._depth = picks, found, max(picks)[0] + 1
         lines.append(self._missing)
-        return [number(lines[line][start:self._suffix]) for line, start in self._picks]
+        return [number(lines[line][start:self._suffix]) for line, start in picks]
 
 
 def number(text: bytes) -> float:

@@ -16,7 +16,7 @@ from oomguard.sense.ends import (
     count_in_tree,
     open_end_fd,
 )
-from oomguard.sense.files import below, raise_for, read_if_there
+from oomguard.sense.files import GONE, below, raise_for, read_if_there
 from oomguard.sense.mounts import cgroups_of
 from oomguard.sense.procfs import Process
 from oomguard.sense.psi import Pressure, open_pressure
@@ -90,7 +90,7 @@ class Sensor:
                 os.close(os.open(directory + "/memory.stat", os.O_RDONLY | os.O_CLOEXEC))
         except OSError as error:
             self.close()
-            if os.path.isdir(directory):
+            if error.errno in GONE and os.path.isdir(directory):
                 raise UsageError(f"cgroup {path}: the memory controller does not account for it") from error
             raise_for(error, f"cgroup {path}")
         self._own = chain[-1]
