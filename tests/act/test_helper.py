@@ -587,3 +587,49 @@ def test_a_helper_that_cannot_be_started_leaves_the_runner_working() -> None:
 def test_bytes_not_told_by_the_helper_are_unknown(bench: Bench) -> None:
     """NaN crosses the channel as null."""
     assert math.isnan(bench.run(bench.command("true"), REQUEST).freed_bytes)
+
+
+def test_a_helper_of_its_own_service_serves_one_daemon_after_the_other(tmp_path: Path) -> None:
+    """Handed a listening socket as systemd does, it outlives daemons; when it dies, it is connected to anew."""
+    from conftest import Bench
+
+    path = str(tmp_path / "helper.sock")
+
+    def serve() -> subprocess.Popen[bytes]:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+            listening.bind(path)
+            listening.listen()
+            boot = ("import os, sys; os.dup2(int(sys.argv[2]), 3); os.environ['LISTEN_PID'] = str(os.getpid())\n"
+                    "sys.path.append(sys.argv[1]); from oomguard.act.helper import main; main(['listen'])")
+            return subprocess.Popen([sys.executable, "-I", "-S", "-c", boot, ROOT, str(listening.fileno())],
+                                    pass_fds=[listening.fileno()])
+
+    service = serve()
+    for _ in range(2):
+        bench = Bench(Runner(helper_address=path))
+        hook = bench.command("echo", "5")
+        assert bench.run(hook, REQUEST).freed_bytes == 5
+        assert bench.runner.helper_pid == service.pid
+        bench.runner.close()
+    bench = Bench(Runner(helper_address=path))
+    hook = bench.command("echo", "6")
+    assert bench.run(hook, REQUEST).ok
+    service.kill()
+    service.wait(20)
+    bench.until(lambda: bench.runner.helper_pid < 0)
+    os.unlink(path)
+    service = serve()
+    bench.runner.poll(now_s() + 1.1, is_quiet=False)
+    assert bench.run(hook, REQUEST).freed_bytes == 6
+    service.terminate()
+    assert service.wait(20) == 0
+    bench.runner.close()
+
+
+def test_no_service_to_connect_to_is_told(tmp_path: Path) -> None:
+    """Without the service hooks are refused with the reason, and no helper is started in its place."""
+    runner = Runner(helper_address=str(tmp_path / "none"))
+    runner.register(Hook.from_plan(HookPlan("c", "command", argv=("true",))))
+    assert "no helper listens at" in runner.last_problem
+    assert runner.helper_pid < 0
+    runner.close()

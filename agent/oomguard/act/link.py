@@ -8,11 +8,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.act import channel
 from oomguard.act.processes import start_ticks
 from oomguard.errors import HelperError
+
+if TYPE_CHECKING:
+    from socket import socket
 
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
@@ -62,16 +65,21 @@ def read_message(message: channel.Message) -> Hello | Spawned | Answer:
 
 
 class HelperLink:
-    """At most one helper process. `fd` is -1 while there is none."""
+    """At most one helper process, our own or a service's. `fd` is -1 while there is none."""
 
     __slots__ = (
-        "_backoff_s", "_born_ticks", "_dead", "_retry_at_s", "_started_s", "executable", "fd", "is_ready",
-        "pid", "starts",
+        "_backoff_s", "_born_ticks", "_dead", "_retry_at_s", "_started_s", "address", "executable", "fd",
+        "is_ready", "pid", "starts",
     )
 
-    def __init__(self, executable: str = "") -> None:
-        """Args: executable: the Python to run it with; empty: this one."""
-        self.executable = executable or sys.executable
+    def __init__(self, executable: str = "", address: str = "") -> None:
+        """Say where the helper comes from.
+
+        Args:
+            executable: the Python to run it with; empty: this one.
+            address: path of the socket where a helper of its own service listens; then none is started here.
+        """
+        self.executable, self.address = executable or sys.executable, address
         self.fd = self.pid = self._born_ticks = -1
         self.starts = 0
         self.is_ready = False               # it has said hello
@@ -81,16 +89,28 @@ class HelperLink:
 
     def start(self, now_s: float) -> None:
         """Start the helper. Raises HelperError where that fails; it is tried again after the back-off."""
-        from socket import AF_UNIX, SOCK_SEQPACKET, socketpair  # 1.4 MB of RSS: not without a helper
+        from socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair  # 1.4 MB of RSS: not without a helper
 
         self._retry_at_s, self._started_s = now_s + self._backoff_s, now_s
-        ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
-        with ours, theirs:
-            self.pid = self._spawn(theirs.fileno())
-            self._born_ticks = start_ticks(self.pid)
-            self.fd = ours.detach()
+        if self.address:
+            with socket(AF_UNIX, SOCK_SEQPACKET) as ours:
+                ours.setblocking(False)
+                self._connect(ours)
+                self.fd = ours.detach()
+        else:
+            ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
+            with ours, theirs:
+                self.pid = self._spawn(theirs.fileno())
+                self._born_ticks = start_ticks(self.pid)
+                self.fd = ours.detach()
         os.set_blocking(self.fd, False)
         self.starts += 1
+
+    def _connect(self, ours: socket) -> None:
+        try:
+            ours.connect(self.address)
+        except OSError as error:
+            raise HelperError(f"no helper listens at {self.address}: {error.strerror}") from error
 
     def _spawn(self, fd: int) -> int:
         root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -114,7 +134,8 @@ class HelperLink:
         Returns whether it was started. Raises HelperError when that failed.
         """
         self._dead = [pid for pid in self._dead if not _has_ended(pid)]
-        if self.fd >= 0 or not is_quiet or now_s < self._retry_at_s:
+        may_start = is_quiet or bool(self.address)      # to connect is no fork
+        if self.fd >= 0 or not may_start or now_s < self._retry_at_s:
             return False
         self.start(now_s)
         return True
@@ -140,6 +161,8 @@ class HelperLink:
             if not isinstance(meant, Hello):
                 return meant
             self.is_ready = True
+            if self.address:
+                self.pid = meant.pid
         return None
 
     def drop(self, now_s: float) -> None:
@@ -147,9 +170,10 @@ class HelperLink:
         if self.fd < 0:
             return
         self._hang_up()
-        self._kill()
-        if not _has_ended(self.pid):
-            self._dead.append(self.pid)
+        if not self.address:
+            self._kill()
+            if not _has_ended(self.pid):
+                self._dead.append(self.pid)
         lived = now_s - self._started_s >= LIVED_S
         self._backoff_s = FIRST_BACKOFF_S if lived else self._backoff_s
         self._retry_at_s = now_s + self._backoff_s
@@ -160,6 +184,8 @@ class HelperLink:
         if self.fd < 0:
             return
         self._hang_up()
+        if self.address:
+            return
         for _ in range(int(FAREWELL_S / 0.01)):
             if _has_ended(self.pid):
                 return

@@ -43,8 +43,16 @@ class Runner:
     __slots__ = ("_dry_run", "_flights", "_link", "_outcomes", "_poller", "_root", "_ticket", "_wake",
                  "_wants_helper", "_workers", "last_problem")
 
-    def __init__(self, *, dry_run: bool = False, root: str = "/", executable: str = "") -> None:
-        """Args: root: where /proc and /sys/fs/cgroup are looked for. executable: the helper's Python."""
+    def __init__(
+        self, *, dry_run: bool = False, root: str = "/", executable: str = "", helper_address: str = "",
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            root: where /sys/fs/cgroup is looked for.
+            executable: the helper's Python; empty: this one.
+            helper_address: path of the socket of a helper that is a service of its own; empty: start one.
+        """
         self._dry_run, self._root = dry_run, root
         self._ticket = 0
         self._flights: dict[int, _Flight] = {}
@@ -54,7 +62,7 @@ class Runner:
         self._poller.register(self._wake.fd, select.EPOLLIN)
         self._workers: Workers | None = None
         self._wants_helper = False      # a helper hook was registered
-        self._link = HelperLink(executable)
+        self._link = HelperLink(executable, helper_address)
         self.last_problem = ""          # why the helper is down; empty while it is not
 
     def register(self, hook: Hook) -> None:
