@@ -65,3 +65,15 @@ def test_limits_and_numbers() -> None:
     assert limit(b"max\n") == float("inf")
     assert limit(b"4096\n") == number(b" 4096 ") == 4096
     assert limit(b"lots\n") != limit(b"lots\n")
+
+
+def test_labels_near_the_end_are_taken_from_there() -> None:
+    """Version 1 puts its totals last: taken from the end the numbers are the same, a missing one included."""
+    text = b"".join(b"x%d 0\n" % n for n in range(20)) + b"total_a 1\ntotal_b 2\n"
+    fields = Fields((b"total_b ", b"none ", b"total_a "))
+    for _time in range(2):
+        last, none, first = fields.take(text)
+        assert (last, first) == (2, 1)
+        assert none != none
+    assert fields.take(b"total_a 3\n")[2] == 3
+    assert fields.take(text)[2] == 1

@@ -59,7 +59,7 @@ class Machine:
         return self._pressure is not None
 
     def read(self) -> MachineReading:
-        """Read the machine once (5 us on the project's small machine; 2.5 more with zram)."""
+        """Read the machine once (5.5 us on the project's small machine; 5 more with zram)."""
         self._tick += 1
         trouble = ""
         try:

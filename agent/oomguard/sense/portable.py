@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class PortableMachine:
-    """The machine, by psutil (80 us)."""
+    """The machine, by psutil (65 us)."""
 
     is_portable = True
     has_pressure = False
@@ -47,7 +47,7 @@ class PortableMachine:
 
 
 class PortableSensor:
-    """One process, or the system, by psutil; the same calls as `sensor.Sensor`."""
+    """One process (26 us), or the system, by psutil; the same calls as `sensor.Sensor`."""
 
     end_fd = -1
     pressure_of = "none"
