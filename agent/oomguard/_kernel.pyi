@@ -1,7 +1,9 @@
 """Types of the C kernel; what each entry point computes is said where its readable reference stands."""
 
 from array import array
-from collections.abc import Buffer, Sequence
+from collections.abc import Sequence
+
+from typing_extensions import Buffer
 
 from oomguard.sense.sample import Sample
 

@@ -91,6 +91,7 @@ def _model(facts: dict[str, Any], data: bytes, is_reference: bool) -> Model:
         high = [inf if x is None else float(x) for x in facts["high"]]
         calibration = tuple(tuple((float(x), float(y)) for x, y in curve) for curve in facts["calibration"])
         forest = Forest(data, low, high, calibration, **({"is_reference": True} if is_reference else {}))
-        return Model(facts["model_id"], facts["digest"], forest, tuple(facts["thresholds"]), facts["critical_ratio"], facts["phases"])
+        return Model(facts["model_id"], facts["digest"], forest, tuple(facts["thresholds"]), facts["critical_ratio"],
+                     facts["phases"])
     except (KeyError, TypeError, ValueError) as problem:
         raise BundleError(f"the model in the briefing: {problem}") from None

@@ -13,15 +13,11 @@ from math import log2, nan, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard import window as ring
+from oomguard.kernel import HAS_KERNEL, native
 from oomguard.profile import BOUND_KINDS
 
 if TYPE_CHECKING:
     from oomguard.profile import Profile
-
-try:
-    from oomguard import _kernel
-except ImportError:
-    _kernel = None  # type: ignore[assignment]
 
 SPANS_S = (5, 10, 30, 60, 120, 300)
 COUNTER_SPANS_S = (10, 60, 300)
@@ -51,7 +47,7 @@ def _table() -> tuple[Feature, ...]:
     for span in SPANS_S:
         rows += [
             Feature(f"slope_{span}s", "1/s", "least-squares slope of headroom / limit"),
-            Feature(f"straight_line_{span}s", "s", f"headroom / -slope, 0…{FAR_S:.0f}; {FAR_S:.0f} when not falling"),
+            Feature(f"straight_line_{span}s", "s", f"headroom / -slope, 0…{FAR_S:.0f}; {FAR_S:.0f} if not falling"),
             Feature(f"spread_{span}s", "1", "standard deviation around that line / limit"),
             Feature(f"below_high_{span}s", "1", "(highest headroom in the span - headroom) / limit"),
             Feature(f"above_low_{span}s", "1", "(headroom - least headroom in the span) / limit"),
@@ -136,10 +132,10 @@ def of(window_buffer: memoryview, static: array[float]) -> array[float]:
     Raises:
         ValueError: the window is empty.
     """
-    if _kernel is None:
+    if not HAS_KERNEL:
         return reference_of(window_buffer, static)
     out = array("f", bytes(4 * COUNT))
-    _kernel.features(window_buffer, static, out)
+    native.features(window_buffer, static, out)
     return out
 
 
@@ -183,7 +179,8 @@ class _Reference:
         ram, swap, cores, cache, buffers, heap, bound_kind = static
         per_limit = 1.0 / self.limit
         out = [self.headroom * per_limit,
-               *(self.narrow(name, self.newest) * per_limit for name in ("used_bytes", "charged_bytes", "kernel_bytes")),
+               *(self.narrow(name, self.newest) * per_limit
+                 for name in ("used_bytes", "charged_bytes", "kernel_bytes")),
                self.narrow("available_bytes", self.newest) / ram,
                self.narrow("swap_free_bytes", self.newest) * per_limit,
                self.narrow("evictable_bytes", self.newest) * per_limit]
@@ -235,7 +232,8 @@ class _Reference:
                 total[at] += (a + b) + (c + d)
             total[0] = float(within)
             done = within
-            result.append(_Span(*total, low, high, self.slots[within - 1]))
+            n, x, xx, y, xy, yy = total
+            result.append(_Span(n, x, xx, y, xy, yy, low, high, self.slots[within - 1]))
         return result
 
     def _mean_of_last_three(self) -> float:

@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import struct
 from array import array
+from itertools import pairwise
 from math import exp, inf, isfinite, nan
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard import features
 from oomguard.errors import BundleError
+from oomguard.kernel import HAS_KERNEL, native
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-try:
-    from oomguard import _kernel
-except ImportError:
-    _kernel = None  # type: ignore[assignment]
 
 HORIZONS_S = (60, 120, 180, 240, 300)
 CLASSES = len(HORIZONS_S) + 1       # no kill within 300 s, then within 300, 240, 180, 120, 60 s
@@ -78,7 +75,8 @@ def unpack(data: bytes) -> Trees:
     if magic != _MAGIC or version != _VERSION or order != _BYTE_ORDER:
         raise BundleError("forest: not a forest file of this version and byte order")
     if width != features.COUNT or classes != CLASSES:
-        raise BundleError(f"forest: made for {width} features and {classes} classes, not {features.COUNT} and {CLASSES}")
+        raise BundleError(f"forest: made for {width} features and {classes} classes, "
+                          f"not {features.COUNT} and {CLASSES}")
     if not (0 < count <= MAX_TREES and count % TOGETHER == 0 and 1 <= depth <= MAX_DEPTH
             and leaf_size in (1, CLASSES) and transform < len(TRANSFORMS) and isfinite(scale)):
         raise BundleError("forest: its header is out of bounds")
@@ -155,7 +153,7 @@ def calibrated(knots: Knots, said: float) -> float:
         return said
     if said <= knots[0][0]:
         return knots[0][1]
-    for (x0, y0), (x1, y1) in zip(knots, knots[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(knots):
         if said <= x1:
             return y0 + (y1 - y0) * ((said - x0) / (x1 - x0))
     return knots[-1][1]
@@ -166,7 +164,7 @@ def check_calibration(calibration: Sequence[Knots]) -> None:
     if len(calibration) != len(HORIZONS_S):
         raise BundleError(f"calibration: {len(calibration)} curves for {len(HORIZONS_S)} horizons")
     for curve in calibration:
-        is_rising = all(a[0] < b[0] and a[1] <= b[1] for a, b in zip(curve, curve[1:], strict=False))
+        is_rising = all(a[0] < b[0] and a[1] <= b[1] for a, b in pairwise(curve))
         if len(curve) > MAX_KNOTS or not is_rising or not all(0 <= x <= 1 and 0 <= y <= 1 for x, y in curve):
             raise BundleError("calibration: at most 16 knots, rising within 0..1, are allowed")
 
@@ -176,8 +174,8 @@ class Forest:
 
     __slots__ = ("_calibration", "_high", "_low", "_trees", "compiled")
 
-    def __init__(self, data: bytes, low: Sequence[float], high: Sequence[float], calibration: Sequence[Knots], *,
-                 is_reference: bool = _kernel is None) -> None:
+    def __init__(self, data: bytes, low: Sequence[float], high: Sequence[float], calibration: Sequence[Knots],
+                 *, is_reference: bool = not HAS_KERNEL) -> None:
         """Load and check a forest file.
 
         Args:
@@ -194,12 +192,12 @@ class Forest:
         check_calibration(calibration)
         self._low, self._high, self._calibration = array("f", low), array("f", high), calibration
         self._trees: Trees | None = None
-        self.compiled: _kernel.Forest | None = None     # what the kernel walks; None without one
+        self.compiled: native.Forest | None = None     # what the kernel walks; None without one
         if is_reference:
             self._trees = unpack(data)
             return
         try:
-            self.compiled = _kernel.Forest(data, self._low, self._high, _knot_table(calibration))
+            self.compiled = native.Forest(data, self._low, self._high, _knot_table(calibration))
         except ValueError as problem:
             raise BundleError(f"forest: {problem}") from None
 

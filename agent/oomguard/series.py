@@ -15,22 +15,20 @@ from numpy.typing import NDArray
 
 from oomguard import features
 from oomguard.forest import HORIZONS_S, Forest
+from oomguard.kernel import HAS_KERNEL, native
 from oomguard.profile import Profile
 from oomguard.sense.sample import Sample
 from oomguard.window import Window
-
-try:
-    from oomguard import _kernel
-except ImportError:
-    _kernel = None  # type: ignore[assignment]
 
 Real = TypeVar("Real", np.float32, np.float64)
 NUMBERS = tuple(name for name in Sample._fields if name not in ("constraint", "phase"))
 _ROWS = len(NUMBERS) + 3
 
 
-def series_rows(columns: Mapping[str, NDArray[np.float64]], constraints: Sequence[str], phase_ids: NDArray[np.float64] | None = None,
-                releases_t_s: Sequence[float] = ()) -> NDArray[np.float64]:
+def series_rows(
+    columns: Mapping[str, NDArray[np.float64]], constraints: Sequence[str],
+    phase_ids: NDArray[np.float64] | None = None, releases_t_s: Sequence[float] = (),
+) -> NDArray[np.float64]:
     """Return the float64[19, n] that the kernel reads, from the columns of one run.
 
     Args:
@@ -61,22 +59,24 @@ def series_rows(columns: Mapping[str, NDArray[np.float64]], constraints: Sequenc
 def features_of_run(rows: NDArray[np.float64], profile: Profile) -> NDArray[np.float32]:
     """Return float32[n, F]: the features at every sample; NaN rows where the window refused the sample."""
     out = np.empty((rows.shape[1], features.COUNT), dtype=np.float32)
-    if _kernel is None:
+    if not HAS_KERNEL:
         return _by_reference(rows, profile, None, out)
-    _kernel.series(np.ascontiguousarray(rows), features.statics(profile), out)
+    native.series(np.ascontiguousarray(rows).data, features.statics(profile), out.data)
     return out
 
 
 def forecasts_of_run(rows: NDArray[np.float64], profile: Profile, forest: Forest) -> NDArray[np.float64]:
     """Return float64[n, 5]: p60…p300 at every sample; NaN rows where the model abstains."""
     out = np.empty((rows.shape[1], len(HORIZONS_S)), dtype=np.float64)
-    if _kernel is None or forest.compiled is None:
+    if not HAS_KERNEL or forest.compiled is None:
         return _by_reference(rows, profile, forest, out)
-    _kernel.series(np.ascontiguousarray(rows), features.statics(profile), out, forest.compiled)
+    native.series(np.ascontiguousarray(rows).data, features.statics(profile), out.data, forest.compiled)
     return out
 
 
-def _by_reference(rows: NDArray[np.float64], profile: Profile, forest: Forest | None, out: NDArray[Real]) -> NDArray[Real]:
+def _by_reference(
+    rows: NDArray[np.float64], profile: Profile, forest: Forest | None, out: NDArray[Real],
+) -> NDArray[Real]:
     from oomguard.window import reference_push
 
     window, facts = Window.in_memory(), features.statics(profile)

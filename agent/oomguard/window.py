@@ -13,20 +13,18 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from itertools import pairwise
 from math import floor, nan
 from typing import TYPE_CHECKING, NamedTuple
 
+from oomguard.decide.plan import STATE_SLOTS
 from oomguard.errors import WindowError
+from oomguard.kernel import HAS_KERNEL, native
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from oomguard.sense.sample import Sample
-
-try:
-    from oomguard import _kernel
-except ImportError:  # installed without a compiler: the readable push below does the same, slower
-    _kernel = None  # type: ignore[assignment]
 
 SPAN_S = 300.0
 CAPACITY = 304              # slots; 300 s and both ends are 301 blocks, the newest may be in either of two slots
@@ -35,7 +33,6 @@ HEADER_BYTES = 4096
 MAGIC = b"OOMGWIN1"
 VERSION = 1
 BYTE_ORDER = 0x01020304
-STATE_SLOTS = 256           # float64: the rules' hold and cooldown state
 
 # float64 columns first, then float32, then one of uint32: every column is aligned without padding.
 WIDE = ("t_s", "psi_some_us", "psi_full_us", "refaults", "major_faults")
@@ -48,7 +45,7 @@ WINDOW_BYTES = HEADER_BYTES + BLOCK_BYTES * CAPACITY
 # Header: offset of each field. 0-31 never change after creation.
 _FIXED = struct.Struct("=8sIIIIII")     # magic, version, byte order, capacity, header, block bytes, state slots
 _HEAD_AT, _START_AT, RELEASED_AT, PHASE_BEGAN_AT = 32, 40, 48, 56
-_SAMPLES_AT, _RULES_AT, _NAMED_SEGMENT_AT = 64, 72, 104
+_SAMPLES_AT, _NAMED_SEGMENT_AT = 64, 104
 _IDENTITY_AT, _IDENTITY_BYTES = 128, 256
 _CONSTRAINT_AT, _CONSTRAINT_BYTES = 384, 256
 _SIGNALS_AT, _SIGNALS_BYTES = 640, 512
@@ -71,11 +68,14 @@ class Block(NamedTuple):
 class Window:
     """The ring of one target. Not thread-safe: one writer, any number of readers of the file."""
 
-    __slots__ = ("_constraint", "_doubles", "_floats", "_limit", "_map", "_phases", "_segment", "_words", "buffer", "path")
+    __slots__ = ("_constraint", "_doubles", "_floats", "_limit", "_map", "_phases", "_segment", "_words", "buffer",
+                 "path")
 
-    def __init__(self, memory: mmap.mmap | bytearray, path: str = "", phases: Mapping[str, int] | None = None) -> None:
-        self._map = memory
-        self.path = path
+    def __init__(
+        self, memory: mmap.mmap | bytearray, path: str = "", phases: Mapping[str, int] | None = None,
+    ) -> None:
+        self._map, self.path = memory, path
+        self._segment, self._constraint, self._limit = 0, "", nan
         self._phases = phases or {}
         self.buffer = memoryview(memory)
         self._doubles = self.buffer.cast("d")
@@ -120,7 +120,7 @@ class Window:
             os.close(fd)
 
     def close(self) -> None:
-        """Let go of the memory. The file stays, for who comes next."""
+        """Let go of the memory. The file stays, for who comes next. Views of `state` must be released before."""
         for view in (self._doubles, self._floats, self._words, self.buffer):
             view.release()
         if isinstance(self._map, mmap.mmap):
@@ -155,7 +155,6 @@ class Window:
         self.buffer[_CONSTRAINT_AT:_CONSTRAINT_AT + _CONSTRAINT_BYTES] = _clip(sample.constraint, _CONSTRAINT_BYTES)
 
     def _recall_constraint(self) -> None:
-        self._segment, self._constraint, self._limit = 0, "", nan
         slot = self._slot(0)
         if slot >= 0:
             self._segment = self._words[word_of("segment", slot)]
@@ -189,24 +188,17 @@ class Window:
         """Name of the constraint that bound last."""
         return self._constraint
 
-    def state(self, rules_digest: str) -> memoryview:
-        """Return the 256 float64 slots in which the rules of this digest keep holds and cooldowns.
-
-        They are zeroed when the digest is another than the one that wrote them.
-        """
-        digest = _clip(rules_digest, 32)
-        if self.buffer[_RULES_AT:_RULES_AT + 32] != digest:
-            self.buffer[_STATE_AT:_STATE_AT + 8 * STATE_SLOTS] = bytes(8 * STATE_SLOTS)
-            self.buffer[_RULES_AT:_RULES_AT + 32] = digest
+    @property
+    def state(self) -> memoryview[float]:
+        """The 256 float64 slots in which the rules keep holds, cooldowns and bounds; zeros in a new window."""
         return self._doubles[_STATE_AT // 8:_STATE_AT // 8 + STATE_SLOTS]
 
     def blocks(self) -> Iterator[Block]:
         """Yield the blocks of the window, oldest first."""
         for back in range(len(self) - 1, -1, -1):
             slot = self._slot(back)
-            yield Block(self._doubles[wide_of("t_s", slot)],
-                        *(self._floats[word_of(name, slot)] for name in (
-                            "headroom_bytes", "least_headroom_bytes", "used_bytes", "charged_bytes", "limit_bytes")),
+            headroom, least, used, charged, limit = (self._floats[word_of(name, slot)] for name in Block._fields[1:6])
+            yield Block(self._doubles[wide_of("t_s", slot)], headroom, least, used, charged, limit,
                         self._words[word_of("segment", slot)])
 
     def headroom_history(self) -> list[tuple[float, float]]:
@@ -241,10 +233,12 @@ class Window:
 # -- layout ------------------------------------------------------------------------------------------------------
 
 def wide_of(column: str, slot: int) -> int:
+    """Return where a float64 column's slot is, counted in float64s."""
     return HEADER_BYTES // 8 + WIDE.index(column) * CAPACITY + slot
 
 
 def word_of(column: str, slot: int) -> int:
+    """Return where a float32 column's slot, or the segment's, is, counted in 4 bytes."""
     place = len(NARROW) if column == "segment" else NARROW.index(column)
     return (HEADER_BYTES + 8 * len(WIDE) * CAPACITY) // 4 + place * CAPACITY + slot
 
@@ -335,9 +329,8 @@ def _problem_with(fd: int) -> str:
 def _is_ordered(fd: int, base: int, which: int, count: int) -> bool:
     times = struct.unpack(f"={CAPACITY}d", os.pread(fd, 8 * CAPACITY, HEADER_BYTES))
     slots = [(base - back) % CAPACITY for back in range(count - 2, -1, -1)]
-    slots += [(base + 1 + which) % CAPACITY] if count else []
-    return all(times[a] < times[b] for a, b in zip(slots, slots[1:], strict=False)) and all(
-        times[slot] >= 0 for slot in slots)
+    ordered = [times[slot] for slot in slots] + ([times[(base + 1 + which) % CAPACITY]] if count else [])
+    return all(t_s >= 0 for t_s in ordered) and all(a < b for a, b in pairwise(ordered))
 
 
 # -- the readable push, and the reference for the kernel's -----------------------------------------------------
@@ -357,7 +350,7 @@ def reference_push(buffer: memoryview, sample: Sample, segment: int, phase_id: f
         if not t_s > last_t_s:
             return False
         previous_phase = floats[word_of("phase", newest)]
-        is_same_second = floor(t_s) == floor(last_t_s) and count > 0
+        is_same_second = floor(t_s) == floor(last_t_s)
     if is_same_second:
         if words[word_of("segment", newest)] == segment:
             earlier = floats[word_of("least_headroom_bytes", newest)]
@@ -372,7 +365,8 @@ def reference_push(buffer: memoryview, sample: Sample, segment: int, phase_id: f
             _publish(buffer, base, 0, count)
         slot = (base + 2) % CAPACITY
         head = ((base + 1) % CAPACITY, 0, min(count + 1, MAX_BLOCKS))
-    if not phase_id == previous_phase and not (phase_id != phase_id and previous_phase != previous_phase):
+    is_unknown = phase_id != phase_id and previous_phase != previous_phase
+    if phase_id != previous_phase and not is_unknown:
         doubles[PHASE_BEGAN_AT // 8] = t_s
     for name in WIDE:
         doubles[wide_of(name, slot)] = getattr(sample, name)
@@ -393,4 +387,4 @@ def _copy_block(buffer: memoryview, source: int, to: int) -> None:
         words[word_of(name, to)] = words[word_of(name, source)]
 
 
-_push = reference_push if _kernel is None else _kernel.push
+_push = native.push if HAS_KERNEL else reference_push

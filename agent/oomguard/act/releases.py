@@ -10,26 +10,38 @@ from oomguard.act.measure import Measurement
 from oomguard.act.release import LastRelease, choose, helped, horizon_s, look_again, needed_bytes
 from oomguard.act.runner import Runner
 from oomguard.decide.decide import Decision
-from oomguard.decide.plan import Action
-from oomguard.sense.sample import Sample
+from oomguard.decide.plan import Action, Release
+from oomguard.sense.sample import NAN, Sample
 from oomguard.window import Window
 
 ANY = "any"
 REMEMBERED = 64             # releases whose yield is taken out of the rise of demand
 
 Tell = Callable[..., None]  # (event, severity, **fields)
+Facts = Callable[[], tuple[str, tuple[int, ...], str]]      # the target's name, its processes, its cgroup
 
 
 class Asked:
     """One request to one hook, under way or being measured."""
 
-    __slots__ = ("bytes", "decision", "headroom_bytes", "hook", "is_all", "level", "measurement", "outcome", "t_s", "ticket")
+    __slots__ = ("bytes", "decision", "hook", "level", "measurement", "outcome", "release", "t_s", "ticket")
 
-    def __init__(self, hook: Hook, bytes_: int, is_all: bool, decision: Decision, level: int) -> None:
-        self.hook, self.bytes, self.is_all, self.decision, self.level = hook, bytes_, is_all, decision, level
-        self.ticket, self.t_s, self.headroom_bytes = 0, 0.0, 0.0
+    def __init__(self, hook: Hook, bytes_: int, release: Release, decision: Decision, level: int) -> None:
+        self.hook, self.bytes, self.release, self.decision, self.level = hook, bytes_, release, decision, level
+        self.ticket, self.t_s = 0, 0.0
         self.measurement: Measurement | None = None
         self.outcome: Outcome | None = None
+
+    @property
+    def is_all(self) -> bool:
+        """Whether everything is asked for, needed or not."""
+        return self.release.kind == "all"
+
+    def request(self, facts: Facts) -> Request:
+        """Return what the hook is told."""
+        ratio = self.release.amount if self.release.kind == "ratio" else NAN
+        return Request(self.level, self.bytes, self.is_all, self.hook.deadline_s,
+                       f"{self.decision.rule}: {self.decision.because}", *facts(), ratio=ratio)
 
 
 class Releases:
@@ -38,9 +50,9 @@ class Releases:
     __slots__ = ("_asked", "_critical_ratio", "_facts", "_last", "_measured", "_queue", "_released", "_runner", "_tell",
                  "_window", "bytes_total", "count", "hooks", "last_freed_bytes")
 
-    def __init__(self, hooks: Sequence[Hook], runner: Runner, window: Window, tell: Tell, critical_ratio: float,
-                 facts: Callable[[], dict[str, object]]) -> None:
-        """Args: facts: the parts of a Request that name the target: target, pids, cgroup."""
+    def __init__(
+        self, hooks: Sequence[Hook], runner: Runner, window: Window, tell: Tell, critical_ratio: float, facts: Facts,
+    ) -> None:
         self.hooks = list(hooks)
         self._runner, self._window, self._tell, self._facts = runner, window, tell, facts
         self._critical_ratio = critical_ratio
@@ -49,14 +61,21 @@ class Releases:
         self._measured: Asked | None = None     # whose yield the samples still show
         self._last: LastRelease | None = None
         self._released: deque[tuple[float, float]] = deque(maxlen=REMEMBERED)
-        self.count, self.bytes_total, self.last_freed_bytes = 0, 0.0, float("nan")
+        self.count, self.bytes_total, self.last_freed_bytes = 0, 0.0, NAN
+
+    def evictable_bytes(self) -> float:
+        """Return what the hooks say they could give back, all together; NaN where none says."""
+        known = [hook.evictable_bytes for hook in self.hooks if hook.evictable_bytes == hook.evictable_bytes]
+        return sum(known) if known else NAN
 
     @property
     def is_busy(self) -> bool:
         """Whether a hook works, or waits for its turn."""
         return self._asked is not None or bool(self._queue)
 
-    def begin(self, decision: Decision, cooldown_s: float, sample: Sample, level: int, look: Callable[[], Sample]) -> None:
+    def begin(
+        self, decision: Decision, cooldown_s: float, sample: Sample, level: int, look: Callable[[], Sample],
+    ) -> None:
         """Carry a decision out.
 
         Args:
@@ -67,8 +86,8 @@ class Releases:
             look: reads the target anew, just before each hook.
         """
         for action in decision.actions:
-            chosen = self._choose(action, cooldown_s, sample)
-            self._queue.extend(Asked(hook, bytes_, action.release.kind == "all", decision, level) for hook, bytes_ in chosen)
+            self._queue.extend(Asked(hook, bytes_, action.release, decision, level)
+                               for hook, bytes_ in self._choose(action, cooldown_s, sample))
         if not self._queue:
             self._tell("nobody-to-ask", "warning", rule=decision.rule, level=level,
                        because="no hook of this name is there, or all are on hold")
@@ -88,16 +107,14 @@ class Releases:
             asked = self._queue.popleft()
             now = look()
             if not asked.is_all and not look_again(sample.headroom_bytes, now.headroom_bytes, asked.bytes):
-                self._tell("release-dropped", hook=asked.hook.name, rule=asked.decision.rule, because="the memory came back by itself")
+                self._tell("release-dropped", hook=asked.hook.name, rule=asked.decision.rule,
+                           because="the memory came back by itself")
                 continue
             self._end_measurement()
             asked.measurement = Measurement(now.constraint, now.headroom_bytes)
-            asked.t_s, asked.headroom_bytes = now.t_s, now.headroom_bytes
-            self._asked = asked
+            asked.t_s, self._asked = now.t_s, asked
             self._window.released(now.t_s)
-            asked.ticket = self._runner.start(asked.hook, Request(
-                level=asked.level, needed_bytes=asked.bytes, release_all=asked.is_all, deadline_s=asked.hook.deadline_s,
-                reason=f"{asked.decision.rule}: {asked.decision.because}", **self._facts()))  # type: ignore[arg-type]
+            asked.ticket = self._runner.start(asked.hook, asked.request(self._facts))
 
     def finished(self, outcome: Outcome, t_s: float, look: Callable[[], Sample]) -> bool:
         """Take in an outcome; return False if it is another target's."""
@@ -108,7 +125,8 @@ class Releases:
         asked.measurement.ended(t_s)
         self._asked, self._measured = None, asked
         if not outcome.ok:
-            self._tell("hook-failed", "warning", hook=outcome.hook, because=outcome.why, failures=asked.hook.failures_in_a_row)
+            self._tell("hook-failed", "warning", hook=outcome.hook, because=outcome.why,
+                       failures=asked.hook.failures_in_a_row)
         if self._queue:
             self._start_next(look(), look)
         return True
@@ -129,15 +147,18 @@ class Releases:
             return
         freed_bytes = asked.measurement.freed_bytes()
         now_s = asked.t_s + asked.outcome.duration_s
-        lie = asked.hook.measured(asked.bytes, asked.outcome.freed_bytes, freed_bytes, now_s) if asked.outcome.ok else ""
+        lie = ""
+        if asked.outcome.ok:
+            lie = asked.hook.measured(asked.bytes, asked.outcome.freed_bytes, freed_bytes, now_s)
         self._last = LastRelease(asked.hook.name, helped(asked.bytes, freed_bytes, asked.outcome.ok))
         if freed_bytes == freed_bytes:
             self._released.append((asked.t_s, freed_bytes))
             self.bytes_total += freed_bytes
         self.count += 1
         self.last_freed_bytes = freed_bytes
-        self._tell("release", "warning" if lie else "notice", t_s=asked.t_s, rule=asked.decision.rule, hook=asked.hook.name,
-                   level=asked.level, requested_bytes="all" if asked.is_all else asked.bytes, freed_bytes=freed_bytes,
+        self._tell("release", "warning" if lie else "notice", t_s=asked.t_s, rule=asked.decision.rule,
+                   hook=asked.hook.name, level=asked.level,
+                   requested_bytes="all" if asked.is_all else asked.bytes, freed_bytes=freed_bytes,
                    claimed_bytes=asked.outcome.freed_bytes, duration_s=asked.outcome.duration_s, ok=asked.outcome.ok,
                    why=lie or asked.outcome.why or None)
 

@@ -16,7 +16,9 @@ VERBS = ("run", "exec", "check", "status", "doctor")
 EXIT_CODES = """\
 exit codes: 0 fine · 1 a check failed or the answer is no · 2 usage · 3 bad configuration · 4 bad model or
 signature · 5 no permission · 6 target gone · 70 internal"""
-DESCRIPTION = "A memory guard that sees an out-of-memory kill coming and asks the app to give memory back. It never kills."
+DESCRIPTION = (
+    "A memory guard that sees an out-of-memory kill coming and asks the app to give memory back. It never kills."
+)
 FIRST_STEPS = """\
 examples:
   oomguard demo                                see an app killed without the guard, and alive with it
@@ -33,8 +35,11 @@ class Verb(Protocol):
     HELP: str
     EXAMPLES: str
 
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
-    def run(self, args: argparse.Namespace) -> int: ...
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add what the verb takes."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it; return the exit code."""
 
 
 def verb_module(name: str) -> Verb:
@@ -45,7 +50,11 @@ def verb_module(name: str) -> Verb:
 def build_parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
     """Return the parser with these verbs filled in."""
     parser = argparse.ArgumentParser(
-        prog="oomguard", description=DESCRIPTION, epilog=f"{FIRST_STEPS}\n{EXIT_CODES}", formatter_class=argparse.RawDescriptionHelpFormatter)
+        prog="oomguard",
+        description=DESCRIPTION,
+        epilog=f"{FIRST_STEPS}\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"oomguard {__version__}")
     commands = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
     for name in verbs:

@@ -25,7 +25,8 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `check` takes."""
-    parser.add_argument("rules_file", metavar="FILE", nargs="?", default="", help="rule file (default: the shipped default.yaml)")
+    parser.add_argument("rules_file", metavar="FILE", nargs="?", default="",
+                        help="rule file (default: the shipped default.yaml)")
     add_plan_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the checked plan and the findings as JSON")
 
@@ -36,13 +37,15 @@ def run(args: argparse.Namespace) -> int:
     try:
         plan = plan_of(args)
     except RulesError as error:
-        for problem in error.problems:
-            print(f"oomguard: {problem}", file=sys.stderr)
+        for each in error.problems:
+            print(f"oomguard: {each}", file=sys.stderr)
         return error.exit_code
     bundle, problem = _bundle(plan, args.allow_unsigned)
-    remarks = [*_missing_targets(plan), *(f"hook {name!r} is not declared here: the app has to register it" for name in undeclared_hooks(plan))]
+    remarks = _missing_targets(plan)
+    remarks += [f"hook {name!r} is not declared here: the app has to register it" for name in undeclared_hooks(plan)]
     if args.json:
-        print(json.dumps({"plan": json.loads(to_json(plan))["plan"], "model": bundle and bundle.model_id, "problems": [problem] if problem else [], "remarks": remarks}, indent=2))
+        print(json.dumps({"plan": json.loads(to_json(plan))["plan"], "model": bundle and bundle.model_id,
+                          "problems": [problem] if problem else [], "remarks": remarks}, indent=2))
     else:
         _show(plan, bundle, remarks)
     if problem:

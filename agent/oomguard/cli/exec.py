@@ -26,7 +26,8 @@ speaks it, or opens it read-write and waits for input, hears when memory should 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `exec` takes."""
-    parser.add_argument("--limit", metavar="SIZE", default="", help="memory limit of the program's cgroup, e.g. 256MiB (needs the right to make one)")
+    parser.add_argument("--limit", metavar="SIZE", default="",
+                        help="memory limit of the program's cgroup, e.g. 256MiB (needs the right to make one)")
     parser.add_argument("--name", default="", help="name of the target in log and status (default: the program's)")
     add_plan_arguments(parser)
     add_log_arguments(parser)

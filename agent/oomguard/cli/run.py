@@ -6,7 +6,15 @@ import argparse
 import os
 
 from oomguard.briefing import Options, become_daemon
-from oomguard.cli.start import TARGET_FORMS, add_log_arguments, add_plan_arguments, bundle_or_problem, log_options, plan_of, target_of
+from oomguard.cli.start import (
+    TARGET_FORMS,
+    add_log_arguments,
+    add_plan_arguments,
+    bundle_or_problem,
+    log_options,
+    plan_of,
+    target_of,
+)
 from oomguard.decide.plan import TargetPlan
 from oomguard.profile import Profile
 from oomguard.sense.machine import open_machine
@@ -27,9 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `run` takes."""
     parser.add_argument("rules_file", metavar="FILE", nargs="?", default="", help="rule file, the same as --rules")
     add_plan_arguments(parser)
-    parser.add_argument("--target", metavar="TARGET", action="append", default=[], help=f"guard this instead of what the rules name: {TARGET_FORMS}; again for more")
+    parser.add_argument("--target", metavar="TARGET", action="append", default=[],
+                        help=f"guard this instead of what the rules name: {TARGET_FORMS}; again for more")
     add_log_arguments(parser)
-    parser.add_argument("--runtime-dir", metavar="DIR", default="", help="where windows are kept (default: $RUNTIME_DIRECTORY, /run/oomguard, $XDG_RUNTIME_DIR/oomguard)")
+    parser.add_argument("--runtime-dir", metavar="DIR", default="",
+                        help="where windows are kept (default: $RUNTIME_DIRECTORY, /run/oomguard,"
+                             " $XDG_RUNTIME_DIR/oomguard)")
     parser.add_argument("--portable", action="store_true", help="read through psutil, as on systems other than Linux")
     parser.add_argument("--ticks", type=int, default=0, metavar="N", help="stop after N readings")
 

@@ -19,15 +19,18 @@ TARGET_FORMS = "system, self, pid:N, cgroup:/PATH, unit:NAME.service or command:
 def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what says which rules and model are used."""
     parser.add_argument("--rules", metavar="FILE", default="", help="rule file (default: the shipped default.yaml)")
-    parser.add_argument("--model", metavar="DIR", default="", help="a bundle's folder, `shipped` or `none` (default: as the rules say)")
+    parser.add_argument("--model", metavar="DIR", default="",
+                        help="a bundle's folder, `shipped` or `none` (default: as the rules say)")
     parser.add_argument("--allow-unsigned", action="store_true", help="take a bundle that nothing vouches for")
     parser.add_argument("--device-type", metavar="NAME", default="", help="whose learned thresholds hold")
-    parser.add_argument("--cadence", metavar="TIME", default="", help="time between two readings, 100ms to 10s (default: as the rules say)")
+    parser.add_argument("--cadence", metavar="TIME", default="",
+                        help="time between two readings, 100ms to 10s (default: as the rules say)")
 
 
 def add_log_arguments(parser: argparse.ArgumentParser) -> None:
     """Add where and how the log is written."""
-    parser.add_argument("--dry-run", action="store_true", help="do everything but the last step: decide and log, release nothing")
+    parser.add_argument("--dry-run", action="store_true",
+                        help="do everything but the last step: decide and log, release nothing")
     parser.add_argument("--log-json", metavar="FILE", nargs="?", const="-", default=None,
                         help="log one JSON object a line, to FILE or to standard error")
     parser.add_argument("--log", metavar="FILE", default="", help="log to FILE instead of standard error")
@@ -40,9 +43,11 @@ def plan_of(args: argparse.Namespace, targets: tuple[TargetPlan, ...] = ()) -> P
     profile = _with_detected(plan.profile)
     if args.device_type:
         profile = profile._replace(device_type=args.device_type)
-    plan = plan._replace(profile=profile, model=args.model or plan.model, is_dry_run=plan.is_dry_run or getattr(args, "dry_run", False))
-    if targets:
-        plan = plan._replace(targets=targets)
+    plan = plan._replace(profile=profile, model=args.model or plan.model,
+                         is_dry_run=plan.is_dry_run or getattr(args, "dry_run", False))
+    if targets:             # rules and hooks that are for targets of the file are for these now
+        plan = plan._replace(targets=targets, rules=tuple(rule._replace(targets=()) for rule in plan.rules),
+                             hooks=tuple(hook._replace(targets=()) for hook in plan.hooks))
     return plan._replace(cadence_s=_cadence_s(args.cadence)) if args.cadence else plan
 
 

@@ -134,7 +134,8 @@ def _range(ranges: dict[str, dict[str, float | None]], side: str, unbounded: flo
 
 
 def _thresholds(row: dict[str, float]) -> Thresholds:
-    thresholds = Thresholds(*(float(row[f"p{horizon}"]) for horizon in HORIZONS_S), float(row.get("critical_ratio", 0.9)))
+    thresholds = Thresholds(**{name: float(row[name]) for name in Thresholds._fields[:-1]},
+                            critical_ratio=float(row.get("critical_ratio", 0.9)))
     if not all(0 < value <= 1 for value in thresholds):
         raise ValueError(f"thresholds outside 0..1: {thresholds}")
     return thresholds

@@ -1,0 +1,102 @@
+"""What is worth saying about a target: changes, decisions, kills; silence on quiet ticks. And its status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from oomguard.forecast import time_to_limit_s
+
+if TYPE_CHECKING:
+    from oomguard.decide.decide import Decision
+    from oomguard.guard import Reading, TargetGuard
+    from oomguard.sense.sample import Sample
+
+BLIND_AFTER = 5             # readings in a row that cannot be used before the guard says that it is blind
+
+Tell = Callable[..., None]  # (event, severity, **fields)
+
+
+class Notes:
+    """Compares each reading with the one before, and tells what changed."""
+
+    __slots__ = ("_before", "_blind_ticks", "_tell", "abstains_because", "kills")
+
+    def __init__(self, tell: Tell, kills: int) -> None:
+        """Args: kills: the kernel's kills in the target before we came; -1 where it cannot be known."""
+        self._tell, self.kills = tell, kills
+        self._before: Reading | None = None
+        self._blind_ticks = 0
+        self.abstains_because = ""
+
+    def read(self, reading: Reading, guard: TargetGuard) -> None:
+        """Take in a tick's reading."""
+        before, self._before = self._before, reading
+        self._blind_ticks = 0
+        level_before = 0 if before is None else before.level
+        if before is not None and before.sample.constraint != reading.sample.constraint:
+            self._tell("constraint", was=before.sample.constraint, constraint=reading.sample.constraint,
+                       limit_bytes=reading.sample.limit_bytes, headroom_bytes=reading.sample.headroom_bytes)
+        if reading.level != level_before:
+            self._tell("level", "notice", was=level_before, **figures(reading))
+        if reading.forecast is not None:
+            self.abstains_because = ""
+        elif before is None or before.forecast is not None:
+            self._note_abstention(guard.scorer.abstains_because(guard.window))
+        kills = guard.sensor.kills()
+        if kills > self.kills >= 0:
+            self._tell("kill", "error", killer="kernel", kills=kills - self.kills, **figures(reading))
+        self.kills = kills
+
+    def decided(self, decision: Decision, reading: Reading) -> None:
+        """Tell a decision: the one line that says which rule fired, why, and on what figures."""
+        self._tell("decision", "notice", rule=decision.rule, because=decision.because, **figures(reading))
+
+    def blind(self, sample: Sample, trouble: str) -> None:
+        """Take in a reading that the window refused; after some in a row, say so."""
+        self._blind_ticks += 1
+        if self._blind_ticks == BLIND_AFTER:
+            self._tell("blind", "error", because=trouble or f"{BLIND_AFTER} readings in a row cannot be used",
+                       headroom_bytes=sample.headroom_bytes, limit_bytes=sample.limit_bytes)
+
+    def _note_abstention(self, why: str) -> None:
+        self.abstains_because = why
+        if why != "no model":               # that is said once, at the start
+            self._tell("abstains", because=why, scorer="plain")
+
+
+def scorer_of(reading: Reading | None) -> str:
+    """Return who spoke: `forest`, or `plain` where no model did."""
+    return "plain" if reading is None or reading.forecast is None else "forest"
+
+
+def figures(reading: Reading) -> dict[str, object]:
+    """Return the fields that every line about a target's state carries."""
+    sample, forecast, level = reading
+    fields: dict[str, object] = {
+        "t_s": round(sample.t_s, 3), "level": level, "scorer": scorer_of(reading), "constraint": sample.constraint,
+        "limit_bytes": sample.limit_bytes, "used_bytes": sample.used_bytes, "headroom_bytes": sample.headroom_bytes}
+    if forecast is not None:
+        fields["time_to_limit_s"] = time_to_limit_s(forecast)
+        fields.update((name, round(p, 4)) for name, p in forecast._asdict().items())
+    return fields
+
+
+def status(guard: TargetGuard) -> dict[str, object]:
+    """Return what `oomguard status` shows of a target."""
+    reading, releases = guard.reading, guard.releases
+    shown: dict[str, object] = {
+        "name": guard.name, "level": 0, "limit_bytes": None, "used_bytes": None, "headroom_bytes": None,
+        "constraint": None, "probabilities": None, "time_to_limit_s": None, "scorer": scorer_of(reading),
+        "abstains_because": guard.notes.abstains_because or None, "kills": guard.notes.kills,
+        "samples": guard.window.samples_total, "releases": releases.count, "freed_bytes": releases.bytes_total,
+        "last_freed_bytes": releases.last_freed_bytes,
+        "hooks": [{"name": hook.name, "cost": hook.cost_now, "yield_bytes": hook.yield_bytes, "calls": hook.calls,
+                   "failures": hook.failures, "on_hold_until_s": hook.on_hold_until_s} for hook in releases.hooks]}
+    if reading is not None:
+        sample, forecast, level = reading
+        shown |= {"level": level, "limit_bytes": sample.limit_bytes, "used_bytes": sample.used_bytes,
+                  "headroom_bytes": sample.headroom_bytes, "constraint": sample.constraint, "t_s": sample.t_s}
+        if forecast is not None:
+            shown |= {"probabilities": forecast._asdict(), "time_to_limit_s": time_to_limit_s(forecast)}
+    return shown
