@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from oomguard.sense.portable import PortableMachine, PortableSensor
 
 INFINITE = float("inf")
+MEMBERS_ASKED = 16      # processes of a v1 group whose unified cgroup is looked at
 KILL_SPAN_S = 5.0       # a killed process is counted before it is gone: compare with the count 5 to 10 s ago
 
 
@@ -95,7 +96,7 @@ class Sensor:
             raise_for(error, f"cgroup {path}")
         self._own = chain[-1]
         self._own.is_watched = True
-        self._pressure = self._open_pressure(path)
+        self._pressure = self._open_pressure(path) or self._open_pressure(self._unified_of_members(directory))
         self._count = count_in_tree(directory, groups.hierarchies.version)
         return f"{path}:{inode}"
 
@@ -115,6 +116,18 @@ class Sensor:
         self._count = count_in_machine(self._root) if self._own is None or (version == 2 and memory == "/") \
             else count_in_group(self._own.directory, version)
         self._counted_s, self._is_new = -INFINITE, True
+
+    def _unified_of_members(self, directory: str) -> str:
+        """Return the unified cgroup that all members of a v1 group share, empty where they share none.
+
+        Version 1 keeps no pressure of its own; its processes may sit together in a cgroup2 that does.
+        """
+        groups = self._machine.groups
+        if groups.hierarchies.version == 2:
+            return ""
+        found = {cgroups_of(read_if_there(below(self._root, f"/proc/{pid}/cgroup")), groups.hierarchies)[1]
+                 for pid in pids_in(directory)[:MEMBERS_ASKED]}
+        return found.pop() if len(found) == 1 else ""
 
     def _open_pressure(self, path: str) -> Pressure | None:
         """Return the cgroup's own pressure.
