@@ -204,3 +204,10 @@ def test_share_of_time() -> None:
         window.push(plain_sample(float(t_s), 1.0, psi_some_us=t_s * 250_000.0))
     assert window.share_of_time("psi_some_us", 10) == pytest.approx(0.25)
     assert isnan(window.share_of_time("psi_full_us", 10))
+
+
+def test_rules_fit_into_the_state() -> None:
+    """The slots in the window's header are as many as rules may need."""
+    from oomguard.decide.plan import STATE_SLOTS
+
+    assert ring.STATE_SLOTS == STATE_SLOTS

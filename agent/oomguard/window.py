@@ -17,7 +17,6 @@ from itertools import pairwise
 from math import floor, nan
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.decide.plan import STATE_SLOTS
 from oomguard.errors import WindowError
 from oomguard.kernel import HAS_KERNEL, native
 
@@ -32,6 +31,7 @@ MAX_BLOCKS = CAPACITY - 1
 HEADER_BYTES = 4096
 MAGIC = b"OOMGWIN1"
 VERSION = 1
+STATE_SLOTS = 256           # float64: what decide/plan.py allows rules to keep
 BYTE_ORDER = 0x01020304
 
 # float64 columns first, then float32, then one of uint32: every column is aligned without padding.

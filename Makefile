@@ -1,0 +1,58 @@
+# Each target sets itself up: a virtual environment in .venv, and, where we are root on Debian, the programs that
+# tests run for real. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+APT    := redis-server nodejs dbus
+QUIET_APT = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+  for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+  [ -z "$$missing" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; }; fi
+
+.PHONY: help demo test test-all lint types wheel-test bench model clean
+
+help:                   ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: $(VENV)/demo.stamp    ## a real app killed without the guard and alive with it, and a picture of both
+	$(BIN)/oomguard demo --plot out/demo.png $(ARGS)
+
+test: $(VENV)/dev.stamp     ## unit, cgroup, kernel-kill, redis and node tests
+	@missing=; $(call QUIET_APT,$(APT))
+	$(BIN)/python -m pytest $(ARGS)
+
+test-all: $(VENV)/dev.stamp ## the same, and the virtual devices (builds a Debian image the first time)
+	@missing=; $(call QUIET_APT,$(APT))
+	OOMGUARD_DEVICE=1 $(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/dev.stamp     ## ruff and the import rules
+	$(BIN)/ruff check agent tests bench setup.py
+	$(BIN)/lint-imports
+
+types: $(VENV)/dev.stamp    ## mypy, strict
+	$(BIN)/mypy
+
+wheel-test: $(VENV)/dev.stamp  ## build the wheel, install it elsewhere, run it; and once without a compiler
+	sh tests/wheel.sh $(BIN)/python
+
+bench: $(VENV)/dev.stamp    ## the figures of the README, measured here
+	$(BIN)/python -m pytest bench --benchmark-only --benchmark-json=out/bench.json $(ARGS)
+	$(BIN)/python bench/report.py out/bench.json
+
+model: $(VENV)/dev.stamp    ## retrain the default bundle from its recipe; the same bits on the same versions
+	$(BIN)/oomguard learn train models/recipes/default.yaml --out models/default $(ARGS)
+
+clean:                  ## remove what was built
+	rm -rf $(VENV) build dist out *.egg-info agent/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+
+$(VENV)/demo.stamp: $(VENV)/bin/python setup.cfg setup.py agent/oomguard/_kernel.c
+	$(BIN)/pip install --quiet --editable '.[plot]'
+	mkdir -p out && touch $@
+
+$(VENV)/dev.stamp: $(VENV)/bin/python setup.cfg setup.py agent/oomguard/_kernel.c
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	mkdir -p out && touch $@ $(VENV)/demo.stamp
