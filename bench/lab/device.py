@@ -9,33 +9,27 @@ rights or KVM or not: what a container or a continuous-integration machine canno
 Its disk is thrown away at the end (QEMU's snapshot), so several may boot from one image at a time.
 """
 
-import argparse
 import contextlib
-import glob
 import io
 import json
 import os
 import re
-import shutil
-import signal
 import socket
 import struct
 import subprocess
-import sys
 import tarfile
 import tempfile
 import time
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
-from bench.lab.image import REPO, Image, LabError, Say, build, call, ensure_host
+from bench.lab.image import Image, LabError, Say, build, ensure_host
 
 MEMORY_MIB = 512
 BOOT_TIMEOUT_S = 180.0   # 13 s on an idle machine of two cores
 COMMAND_TIMEOUT_S = 60.0
 ANSWER_SLACK_S = 30.0    # what a busy host may add to a command's own time limit
 SHUTDOWN_TIMEOUT_S = 60.0
-WHEEL_TIMEOUT_S = 300.0
 BOOT_TRIES = 4
 POLL_S = 0.5
 # Without -cx16 three of five Debian 13 boots panicked in the allocator under emulation (QEMU 7.2, tried).
@@ -43,8 +37,13 @@ CPU = "max,-cx16"
 # Debian's cloud kernel has NVMe and ext4 built in (virtio-blk is a module): no initrd to make and unpack.
 # panic=-1 and -no-reboot: a panic ends QEMU at once.
 KERNEL_LINE = "root=/dev/nvme0n1 rw console=ttyS0 psi=1 panic=-1 systemd.hostname=device"
-PACKAGE_FOLDER = "/usr/local/lib/python3.13/dist-packages"  # on Debian's sys.path, under -I too
-LAUNCHER = "#!/usr/bin/python3 -I\nimport sys\nfrom oomguard.cli import main\nsys.exit(main())\n"
+FRESH_CGROUP = """
+[ ! -d "$1" ] || echo 1 > "$1/cgroup.kill"
+while [ -d "$1" ]; do rmdir "$1" 2> /dev/null || sleep 0.1; done
+mkdir "$1"
+echo "$2" > "$1/memory.max"
+echo 0 > "$1/memory.swap.max"
+"""
 
 
 class PanicError(LabError):
@@ -112,6 +111,15 @@ class Device:
             said = f"{script.strip()}\n{result.err}{result.out}"
             raise LabError(f"in the device, exit status {result.status}: {said}")
         return result.out.strip()
+
+    def make_cgroup(self, name: str, limit_bytes: int) -> str:
+        """Make a fresh cgroup with that memory.max and no swap; return its folder.
+
+        Whoever is in one of that name is killed first.
+        """
+        folder = f"/sys/fs/cgroup/{name}"
+        self.sh(FRESH_CGROUP, folder, str(limit_bytes))
+        return folder
 
     def put(self, local: str, folder: str) -> None:
         """Copy a file or a folder of the host into a folder of the device."""
@@ -246,108 +254,3 @@ def boot(memory_mib: int = MEMORY_MIB, cpus: int = 2, tries: int = BOOT_TRIES, s
             device.panics = tuple(panics)
             say(f"device: up after {device.boot_s:.1f} s")
             return device
-
-
-def build_wheel(folder: str) -> str:
-    """Build oomguard's wheel into `folder`, from a copy of the tree: a stale build/ would get into it."""
-    with tempfile.TemporaryDirectory(prefix="oomguard-wheel-") as scratch:
-        source = os.path.join(scratch, "source")
-        skip = shutil.ignore_patterns(".*", "build", "dist", "out", "*.egg-info", "__pycache__", "*.so",
-                                      "bench", "tests", "docs")
-        shutil.copytree(REPO, source, symlinks=True, ignore=skip)
-        pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
-        call([*pip, "-w", folder, source], WHEEL_TIMEOUT_S)
-    return glob.glob(os.path.join(folder, "oomguard-*.whl"))[0]
-
-
-def install(device: Device, wheel: str) -> None:
-    """Put a wheel of oomguard into the device, with its command; what it needs is there already."""
-    device.put(wheel, "/root")
-    device.sh('mkdir -p "$1" && python3 -m zipfile -e "$2" "$1"', PACKAGE_FOLDER,
-              f"/root/{os.path.basename(wheel)}")
-    device.sh('printf %s "$1" > /usr/local/bin/oomguard && chmod 755 /usr/local/bin/oomguard', LAUNCHER)
-
-
-def say_on_stderr(text: str) -> None:
-    """Show progress where it does not mix with a command's output."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def run_command(arguments: argparse.Namespace) -> int:
-    """Carry out `run`: a fresh device, what is to be put in, one command, its output and its status."""
-    with boot(arguments.memory, say=say_on_stderr) as device, tempfile.TemporaryDirectory() as scratch:
-        if arguments.package:
-            say_on_stderr("device: installing oomguard")
-            install(device, build_wheel(scratch))
-        for path in arguments.put:
-            device.put(path, "/root")
-        result = device.run(*arguments.command, timeout_s=arguments.timeout)
-        sys.stdout.write(result.out)
-        sys.stderr.write(result.err)
-        if result.is_timed_out:
-            say_on_stderr(f"device: killed after {arguments.timeout:g} s")
-        return result.status
-
-
-def boot_command(arguments: argparse.Namespace) -> int:
-    """Carry out `boot`: a device whose shell reads lines from standard input, until end of file."""
-    with boot(arguments.memory, say=say_on_stderr) as device:
-        say_on_stderr("device: each line is run by sh as root; end with Ctrl-D")
-        for line in sys.stdin:
-            result = device.run("sh", "-c", line)
-            sys.stdout.write(result.out)
-            sys.stdout.flush()
-            sys.stderr.write(result.err + (f"exit status {result.status}\n" if result.status else ""))
-    return 0
-
-
-def build_command(arguments: argparse.Namespace) -> int:
-    """Carry out `build`."""
-    start_s = time.monotonic()
-    image = build(arguments.again, say_on_stderr)
-    size_mb = os.stat(image.disk).st_blocks * 512 / 1e6
-    say_on_stderr(f"image: ready after {time.monotonic() - start_s:.1f} s, {size_mb:.0f} MB")
-    print(os.path.dirname(image.disk))
-    return 0
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's grammar."""
-    what = (__doc__ or "").split("\n", maxsplit=1)[0]
-    top = argparse.ArgumentParser(prog="python -m bench.lab.device", description=what)
-    verbs = top.add_subparsers(required=True, metavar="build|boot|run")
-    verb = verbs.add_parser("build", help="build the disk image, if it is not in the cache")
-    verb.add_argument("--again", action="store_true", help="also if it is")
-    verb.set_defaults(function=build_command)
-    for name, function, text in (("boot", boot_command, "boot a device and run each line of standard input"),
-                                 ("run", run_command, "boot a device, run one command, end with its status")):
-        verb = verbs.add_parser(name, help=text)
-        verb.add_argument("--memory", type=int, default=MEMORY_MIB, metavar="MIB",
-                          help="default: %(default)s")
-        verb.set_defaults(function=function)
-    verb.add_argument("--put", action="append", default=[], metavar="PATH", help="copy it to /root first")
-    verb.add_argument("--package", action="store_true", help="install oomguard from this work tree first")
-    verb.add_argument("--timeout", type=float, default=600, metavar="S", help="default: %(default)s")
-    verb.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD")
-    return top
-
-
-def main() -> int:
-    """Run one verb; a failure is one line and status 1, Ctrl-C leaves no QEMU behind."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    arguments = parser().parse_args()
-    if getattr(arguments, "command", None) and arguments.command[0] == "--":
-        del arguments.command[0]
-    if getattr(arguments, "command", None) == []:
-        parser().error("run: name a command")
-    try:
-        return int(arguments.function(arguments))
-    except LabError as error:
-        say_on_stderr(f"device: {error}")
-        return 1
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,6 +9,7 @@ import pytest
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from bench.lab import device as lab
+from bench.lab import payload
 
 SAID = pytest.StashKey[list[str]]()
 
@@ -31,8 +32,8 @@ def device(asked_for: None, pytestconfig: pytest.Config) -> Iterator[lab.Device]
 @pytest.fixture(scope="session")
 def guarded_device(device: lab.Device, tmp_path_factory: pytest.TempPathFactory) -> lab.Device:
     """The device with oomguard in it: the wheel that OOMGUARD_WHEEL names, or one built from this tree."""
-    wheel = os.environ.get("OOMGUARD_WHEEL") or lab.build_wheel(str(tmp_path_factory.mktemp("wheel")))
-    lab.install(device, wheel)
+    wheel = os.environ.get("OOMGUARD_WHEEL") or payload.build_wheel(str(tmp_path_factory.mktemp("wheel")))
+    payload.install(device, wheel)
     return device
 
 

@@ -66,7 +66,7 @@ def test_a_panic_is_told_and_tried_again(asked_for: None, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_qemu_outlives_us(asked_for: None, number: signal.Signals) -> None:
     """However the host's side ends, Ctrl-C or killed outright, its QEMU ends with it."""
-    host = subprocess.Popen([sys.executable, "-m", "bench.lab.device", "boot"], cwd=REPO, text=True,
+    host = subprocess.Popen([sys.executable, "-m", "bench.lab", "boot"], cwd=REPO, text=True,
                             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert host.stderr is not None
     while not re.search("booting", host.stderr.readline()):

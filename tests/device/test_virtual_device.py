@@ -7,17 +7,7 @@ pytestmark = pytest.mark.device
 
 LIMIT_BYTES = 64 << 20
 CGROUP = "/sys/fs/cgroup/lab"
-FRESH_CGROUP = """
-[ ! -d $1 ] || rmdir $1
-mkdir $1
-echo $2 > $1/memory.max
-echo 0 > $1/memory.swap.max
-"""
 IN_CGROUP = 'echo $$ > "$1/cgroup.procs"; shift; exec "$@"'
-
-
-def fresh_cgroup(device: lab.Device) -> None:
-    device.sh(FRESH_CGROUP, CGROUP, str(LIMIT_BYTES))
 
 
 def run_in_cgroup(device: lab.Device, *argv: str, timeout_s: float = 60) -> lab.Result:
@@ -45,7 +35,7 @@ def test_the_device_is_systemd_on_cgroup_v2_with_pressure(device: lab.Device) ->
 
 def test_every_file_the_guard_reads_is_there(device: lab.Device) -> None:
     """A fresh cgroup has current, max, high, stat, events, swap, pressure and reclaim."""
-    fresh_cgroup(device)
+    device.make_cgroup("lab", LIMIT_BYTES)
     names = ["current", "max", "high", "stat", "events", "swap.current", "swap.max", "pressure", "reclaim"]
     for name in names:
         device.sh('[ -e "$1" ]', f"{CGROUP}/memory.{name}")
@@ -56,7 +46,7 @@ def test_every_file_the_guard_reads_is_there(device: lab.Device) -> None:
 
 def test_the_kernel_kills_a_program_past_its_limit(device: lab.Device) -> None:
     """A program that needs twice its memory.max ends by SIGKILL; memory.events and the log say so."""
-    fresh_cgroup(device)
+    device.make_cgroup("lab", LIMIT_BYTES)
     result = run_in_cgroup(device, *allocate(128))
     assert result.status == 137
     assert memory_events(device)["oom_kill"] == 1
@@ -65,7 +55,7 @@ def test_the_kernel_kills_a_program_past_its_limit(device: lab.Device) -> None:
 
 def test_the_kernel_leaves_a_program_within_its_limit(device: lab.Device) -> None:
     """The same program with a quarter of the limit ends by itself, and nothing is counted as a kill."""
-    fresh_cgroup(device)
+    device.make_cgroup("lab", LIMIT_BYTES)
     result = run_in_cgroup(device, *allocate(16))
     assert (result.status, result.out) == (0, "done\n")
     assert memory_events(device)["oom_kill"] == 0
@@ -87,7 +77,7 @@ def test_redis_without_a_bound_is_killed(device: lab.Device) -> None:
 
 def test_reclaim_brings_current_down(device: lab.Device) -> None:
     """Writing memory.reclaim gives page cache back: memory.current falls by what was asked for."""
-    fresh_cgroup(device)
+    device.make_cgroup("lab", LIMIT_BYTES)
     run_in_cgroup(device, "sh", "-c", "head -c 40000000 /dev/zero > /var/tmp/filler && sync")
     before = int(device.sh('cat "$1/memory.current"', CGROUP))
     assert before > 38_000_000
