@@ -1,0 +1,233 @@
+"""The stages of the guard inside one process, each timed by itself: from one push to a whole tick."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import tempfile
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
+
+from oomguard import features
+from oomguard.act.runner import Runner
+from oomguard.briefing import Briefing, Options
+from oomguard.clock import now_s
+from oomguard.decide.decide import decider_for
+from oomguard.decide.plan import Plan, TargetPlan
+from oomguard.decide.rules import load_rules, shipped_pack
+from oomguard.decide.view import View
+from oomguard.enclosure import Enclosure
+from oomguard.errors import OomguardError
+from oomguard.forecast import Forecast
+from oomguard.guard import TargetGuard
+from oomguard.guards import Guards
+from oomguard.kernel import HAS_KERNEL, native
+from oomguard.measure import inputs
+from oomguard.measure.timing import Figures, time_each, time_groups
+from oomguard.scorer import Model, Scorer
+from oomguard.sense.facts import detect_profile
+from oomguard.sense.machine import Machine
+from oomguard.sense.target import resolve
+from oomguard.window import Window
+
+CALLS, TICKS, PASSES = 50_000, 20_000, 60       # of a microsecond, of tens, and over all windows at once
+QUICK = 10                                      # so many times fewer with --quick
+BATCH = 1000
+RUN_SAMPLES = 3000
+CGROUP_LIMIT_BYTES = 1 << 30
+
+
+class SkippedError(OomguardError):
+    """This machine or this installation cannot do the stage; the text says why."""
+
+
+class Bench(NamedTuple):
+    """What all stages share."""
+
+    model: Model
+    windows: list[Window]
+    facts: list[array[float]]
+    plan: Plan
+    quick: int                  # 1, or QUICK
+
+    @property
+    def pairs(self) -> list[tuple[memoryview, array[float]]]:
+        """Each window's memory with the facts of a device."""
+        return [(window.buffer, self.facts[i % len(self.facts)]) for i, window in enumerate(self.windows)]
+
+
+def prepare(quick: int = 1) -> tuple[Bench, str]:
+    """Return the inputs of the stages and, in words, which model they score with."""
+    model, said = inputs.model()
+    plan = load_rules(shipped_pack())._replace(profile=detect_profile())
+    return Bench(model, inputs.windows(), inputs.facts(), plan, quick), said
+
+
+# -- the core ----------------------------------------------------------------------------------------------------
+
+def score(bench: Bench) -> Figures:
+    """Window to forecast, as the guard calls it."""
+    scorer = Scorer(bench.model, bench.plan.profile)
+    return time_each(scorer.score, [(window,) for window in bench.windows], CALLS // bench.quick)
+
+
+def score_c(bench: Bench) -> Figures:
+    """The same windows in one call, so that the kernel's own loop goes round: what Python adds is score less this."""
+    windows, facts = zip(*bench.pairs, strict=True)
+    n, out = len(windows), array("d", bytes(8 * 5 * len(windows)))
+    return time_each(_kernel_forest(bench).score_batch, [(windows, facts, out)], PASSES * 5 // bench.quick, n)
+
+
+def batch_1000(bench: Bench) -> Figures:
+    """A thousand windows in one call."""
+    pairs = (bench.pairs * (BATCH // len(bench.windows) + 1))[:BATCH]
+    windows, facts = zip(*pairs, strict=True)
+    out = array("d", bytes(8 * 5 * BATCH))
+    return time_each(_kernel_forest(bench).score_batch, [(windows, facts, out)], PASSES * 5 // bench.quick)
+
+
+def push(bench: Bench) -> Figures:
+    """A sample into the window."""
+    n = CALLS // bench.quick
+    samples = inputs.random_run(random.Random(inputs.SEED), int(n * 1.2), cadence_s=1.0)  # noqa: S311  no secret
+    return time_groups(Window.in_memory().push, [(sample,) for sample in samples], n)
+
+
+def feature_row(bench: Bench) -> Figures:
+    """Window to features."""
+    if not HAS_KERNEL:
+        return time_each(features.of, bench.pairs, CALLS // 50 // bench.quick)
+    out = array("f", bytes(4 * features.COUNT))
+    return time_groups(native.features, [(*pair, out) for pair in bench.pairs], CALLS // bench.quick)
+
+
+def walk(bench: Bench) -> Figures:
+    """Features to the summed leaves of all trees, 64 rows a call."""
+    forest, rows = _kernel_forest(bench), [features.of(*pair).tobytes() for pair in bench.pairs]
+    chunks = [b"".join(rows[at:at + 64]) for at in range(0, len(rows), 64)]
+    out = array("d", bytes(8 * 6 * 64))
+    return time_each(forest.margins, [(chunk, out) for chunk in chunks], CALLS // 20 // bench.quick, 64)
+
+
+def series(bench: Bench) -> Figures:
+    """Push and features, a run at a time inside the kernel, at every cadence."""
+    if not HAS_KERNEL:
+        raise SkippedError("the kernel is not built")
+    rng = random.Random(inputs.SEED)  # noqa: S311  no secret
+    out, calls = bytearray(4 * features.COUNT * RUN_SAMPLES), []
+    for cadence_s in sorted(set(inputs.CADENCES_S)) * 4:
+        samples = list(inputs.random_run(rng, RUN_SAMPLES, cadence_s=cadence_s))
+        calls.append((inputs.series_rows(samples), bench.facts[0], out))
+    return time_each(native.series, calls, PASSES * 4 // bench.quick, RUN_SAMPLES)
+
+
+def decide(bench: Bench) -> Figures:
+    """Forecast to decision, quiet views."""
+    decider, state = decider_for(bench.plan, "system"), array("d", bytes(8 * 256))
+    rng = random.Random(inputs.SEED)  # noqa: S311  no secret
+    calls = []
+    for t_s in range(int(CALLS // bench.quick * 1.2)):
+        forecast = Forecast(*sorted(rng.random() * 0.4 for _ in range(5)))
+        calls.append((View(float(t_s), 0, forecast, None, 1e9, rng.uniform(1e8, 9e8), 9e8, 1e8, 5e8), state))
+    return time_groups(decider.decide, calls, CALLS // bench.quick)
+
+
+def _kernel_forest(bench: Bench) -> native.Forest:
+    if bench.model.forest.compiled is None:
+        raise SkippedError("the kernel is not built")
+    return bench.model.forest.compiled
+
+
+# -- the tick ----------------------------------------------------------------------------------------------------
+
+class Ticking:
+    """Ticks guards over real sensors and window files, one second of window after another, as the daemon does."""
+
+    def __init__(self, targets: Sequence[TargetPlan], model: Model | None, plan: Plan, stack: ExitStack) -> None:
+        self.machine, self.told = Machine(), 0
+        runner, folder = Runner(), stack.enter_context(tempfile.TemporaryDirectory(prefix="oomguard-bench-"))
+        briefing = Briefing(plan._replace(targets=tuple(targets)), model, Options(folder))
+        self.guards = Guards(briefing, self.machine, runner, [], self._tell)
+        for close in (self.machine.close, runner.close, self.guards.close):
+            stack.callback(close)
+        self.guards.look_for_targets()
+        if self.guards.missing:
+            raise SkippedError(self.guards.last_problem)
+        for guard in self.guards.by_name.values():
+            self._fill(guard)
+        self._at_s, self.told = now_s() + 301, 0
+
+    def _fill(self, guard: TargetGuard) -> None:
+        """Fill the window with what the target's constraint shows now, a little up and down."""
+        rng = random.Random(guard.name)  # noqa: S311  no secret
+        sample = guard.sensor.read(0.0, 0.0, self.machine.read(), float("nan"), None)
+        for t_s in range(300):
+            sway = rng.uniform(0, 0.01) * sample.headroom_bytes
+            guard.window.push(sample._replace(t_s=float(t_s), headroom_bytes=sample.headroom_bytes - sway,
+                                              used_bytes=sample.used_bytes + sway))
+
+    def _tell(self, *_event: object, **_fields: object) -> None:
+        self.told += 1              # a quiet tick says nothing
+
+    def __call__(self) -> None:
+        """Do one tick of all targets."""
+        self._at_s += 1.0
+        machine = self.machine.read()
+        for guard in self.guards.by_name.values():
+            guard.tick(machine, self._at_s, 0.0002)
+        self.guards.collect()
+
+
+def _tick(bench: Bench, target: TargetPlan) -> Figures:
+    with ExitStack() as stack:
+        ticking = Ticking([target], bench.model, bench.plan, stack)
+        figures = time_each(ticking, [()], TICKS // bench.quick)
+        if ticking.told > TICKS // bench.quick // 100:
+            raise SkippedError(f"{ticking.told} ticks were not quiet ones: the machine is short of memory or changing")
+        return figures
+
+
+def tick_process(bench: Bench) -> Figures:
+    """Whole tick of one process (this one), the reading of the machine included."""
+    return _tick(bench, TargetPlan("process", "self"))
+
+
+def tick_system(bench: Bench) -> Figures:
+    """Whole tick of the whole system."""
+    return _tick(bench, TargetPlan("system", "system"))
+
+
+def tick_cgroup(bench: Bench) -> Figures:
+    """Whole tick of one cgroup: one made for it with a limit of 1 GiB, or our own where none may be made."""
+    with inhabited_cgroup() as path:
+        return _tick(bench, TargetPlan("cgroup", "cgroup", path))
+
+
+@contextmanager
+def inhabited_cgroup() -> Iterator[str]:
+    """Give a cgroup with one process in it, or our own where none may be made. Raises SkippedError without any."""
+    try:
+        enclosure = Enclosure.make("bench", CGROUP_LIMIT_BYTES)
+    except OomguardError as error:
+        own = resolve(TargetPlan("self", "self")).cgroup
+        if not own:
+            raise SkippedError(str(error)) from None
+        yield own
+        return
+    tenant = subprocess.Popen([sys.executable, "-I", "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              preexec_fn=enclosure.join)  # noqa: PLW1509  no threads here
+    try:
+        yield enclosure.path
+    finally:
+        tenant.communicate()
+        enclosure.remove(kill=True)
+
+
+Stage = Callable[[Bench], Figures]
+STAGES: dict[str, Stage] = {
+    "score": score, "score_c": score_c, "push": push, "features": feature_row, "walk": walk, "series": series,
+    "decide": decide, "batch_1000": batch_1000, "tick_process": tick_process, "tick_cgroup": tick_cgroup,
+    "tick_system": tick_system}
