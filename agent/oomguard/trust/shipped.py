@@ -1,3 +1,3 @@
-"""The digest of the bundle inside the package, written by `make model` and held by a test."""
+"""The bundle this package was built with; written by `make model`, held by a test."""
 
-SHIPPED_MANIFEST_SHA256 = "0000000000000000000000000000000000000000000000000000000000000000"
+SHIPPED_MANIFEST_SHA256 = "976694aaf5ff633d378020b90ac6d99accf1f29c1b7d66cb5ee11e2e2f882c65"

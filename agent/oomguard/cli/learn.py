@@ -1,0 +1,104 @@
+"""`oomguard learn`: from recordings to a bundle. Off the device; needs the `learn` extra."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from oomguard.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NAME = "learn"
+HELP = "train, measure and compile models from recordings (off the device)"
+EXAMPLES = """\
+  oomguard learn train models/recipes/default.yaml --out models/default
+  oomguard learn evaluate models/recipes/default.yaml --json > figures.json
+  oomguard learn compile booster.json --out forest.bin
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `learn` takes: one of its own verbs."""
+    steps = parser.add_subparsers(dest="step", metavar="STEP", required=True)
+    train = steps.add_parser("train", help="train a recipe's model, measure it, write its bundle")
+    train.add_argument("recipe", help="recipe file (YAML)")
+    train.add_argument("--out", required=True, metavar="FOLDER", help="where the bundle goes")
+    train.add_argument("--json", action="store_true", help="print the figures as JSON, as `evaluate` does")
+    evaluate = steps.add_parser("evaluate", help="cross-validate a recipe beside every baseline; write nothing")
+    evaluate.add_argument("recipe", help="recipe file (YAML)")
+    evaluate.add_argument("--json", action="store_true", help="print everything as JSON")
+    compile_ = steps.add_parser("compile", help="flatten a tree model (XGBoost, LightGBM, treelite) into a forest file")
+    compile_.add_argument("model", help="booster .json or .ubj, LightGBM .txt, treelite .tl")
+    compile_.add_argument("--out", required=True, metavar="FILE", help="where the forest file goes")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do one step; return the exit code."""
+    steps: dict[str, Callable[[argparse.Namespace], int]] = {
+        "train": _train, "evaluate": _evaluate, "compile": _compile}
+    try:
+        return steps[args.step](args)
+    except ModuleNotFoundError as missing:
+        raise UsageError(f"learn needs {missing.name}: pip install 'oomguard[learn]'") from None
+
+
+def _train(args: argparse.Namespace) -> int:
+    from oomguard.learn.recipe import read_recipe
+    from oomguard.learn.train import train, write_bundle, write_shipped
+    from oomguard.trust import bundle
+
+    recipe = read_recipe(args.recipe)
+    begun_s = time.monotonic()
+    trained = train(recipe, _progress)
+    digest = write_bundle(trained, recipe, args.out)
+    if os.path.realpath(args.out) == os.path.realpath(bundle.shipped_folder()):
+        write_shipped(digest, os.path.join(os.path.dirname(os.path.abspath(bundle.__file__)), "shipped.py"))
+    bundle.load_bundle(args.out, expect_digest=digest)
+    _print_report(trained.report, as_json=args.json)
+    print(f"{args.out}: {len(trained.fitted.model.data)} bytes of forest, manifest sha256 {digest[:12]}…, "
+          f"trained and measured in {time.monotonic() - begun_s:.0f} s", file=sys.stderr)
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from oomguard.learn.recipe import read_recipe
+    from oomguard.learn.train import train
+
+    _print_report(train(read_recipe(args.recipe), _progress).report, as_json=args.json)
+    return 0
+
+
+def _compile(args: argparse.Namespace) -> int:
+    from oomguard.learn import compile as compiler
+
+    if not os.path.isfile(args.model):
+        raise UsageError(f"{args.model}: no such file")
+    data = compiler.to_bytes(compiler.load(args.model))
+    with open(args.out, "wb") as file:
+        file.write(data)
+    print(f"{args.out}: {len(data)} bytes")
+    return 0
+
+
+def _print_report(report: dict[str, Any], *, as_json: bool) -> None:
+    from oomguard.learn.card import table_of
+
+    if as_json:
+        print(json.dumps(report, indent=1, allow_nan=False))
+        return
+    for title, key in (("leave one program out", "systems"), ("split by run", "systems_by_run")):
+        print(f"{title}:\n\n{table_of(report[key])}\n")
+
+
+def _progress(stage: str, done: int, of: int) -> None:
+    """Draw one line that overwrites itself; say nothing where nobody watches."""
+    if not sys.stderr.isatty():
+        return
+    bar = "#" * (30 * done // max(of, 1))
+    print(f"\r{stage:12s} [{bar:30s}] {done}/{of}", end="\n" if done == of else "", file=sys.stderr, flush=True)

@@ -1,0 +1,146 @@
+"""A recipe: everything that decides what a model becomes, in one small YAML file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, get_type_hints
+
+import yaml
+
+from oomguard import features
+from oomguard.errors import ConfigError
+
+MAX_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """How many simulated runs help to train, and how much they weigh beside the recordings."""
+
+    runs: int = 0
+    seed: int = 1
+    share: float = 0.5
+    rows_per_run: int = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Trees:
+    """XGBoost's parameters (binary:hist, softmax over six classes)."""
+
+    rounds: int = 40
+    depth: int = 5
+    learning_rate: float = 0.15
+    min_child_weight: float = 10.0
+    l2: float = 5.0
+    row_share: float = 0.8
+    column_share: float = 0.6
+    threads: int = 1
+    bins: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the model may look at."""
+
+    rows_per_run: int = 120                 # of a recorded run; neighbouring samples say the same
+    left_out: tuple[str, ...] = ()          # features it never sees
+    hidden_share: float = 0.3               # of runs in which a group of facts is hidden while learning
+    range_margin_ratio: float = 0.1         # the trained range is widened by so much of its width at both ends
+    range_kept: tuple[str, ...] = ()        # left out of the trees, yet the model abstains outside their range
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """The event cost that thresholds minimise."""
+
+    miss_to_false_alarm: float = 20.0
+    field_kills_per_h: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How the figures are made."""
+
+    folds_by_run: int = 5
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The whole recipe. `recordings` are folders, resolved against the recipe's own."""
+
+    name: str
+    release: int                # a service refuses one older than the one it runs
+    seed: int
+    recordings: tuple[str, ...]
+    simulation: Simulation = field(default_factory=Simulation)
+    inputs: Inputs = field(default_factory=Inputs)
+    trees: Trees = field(default_factory=Trees)
+    levels: Levels = field(default_factory=Levels)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    path: str = ""
+    digest: str = ""
+
+
+def read_recipe(path: str) -> Recipe:
+    """Return the recipe in a file.
+
+    Raises:
+        ConfigError: it is not YAML, too large, or a key or value is wrong; unknown keys are refused.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read(MAX_BYTES + 1)
+    except OSError as problem:
+        raise ConfigError(problem.strerror or str(problem), file=path) from None
+    if len(text) > MAX_BYTES:
+        raise ConfigError(f"larger than {MAX_BYTES} bytes", file=path)
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as problem:
+        raise ConfigError(str(problem), file=path) from None
+    recipe = _build(Recipe, raw, path, "")
+    for name in (*recipe.inputs.left_out, *recipe.inputs.range_kept):
+        if name not in features.NAMES:
+            raise ConfigError(f"{name!r} is no feature", file=path, path="inputs")
+    folder = os.path.dirname(os.path.abspath(path))
+    places = tuple(os.path.normpath(os.path.join(folder, place)) for place in recipe.recordings)
+    values = {item.name: getattr(recipe, item.name) for item in fields(Recipe)}
+    return Recipe(**{**values, "recordings": places, "path": path, "digest": hashlib.sha256(text).hexdigest()})
+
+
+def _build(kind: Any, raw: object, file: str, path: str) -> Any:
+    """Return a dataclass of `kind` from a mapping, every key known and every value of its type."""
+    if not isinstance(raw, dict):
+        raise ConfigError("a mapping was expected", file=file, path=path)
+    hints = {name: hint for name, hint in get_type_hints(kind).items() if name not in ("path", "digest")}
+    values: dict[str, Any] = {}
+    for key, value in raw.items():
+        where = f"{path}.{key}" if path else str(key)
+        if key not in hints:
+            raise ConfigError(f"not one of {', '.join(sorted(hints))}", file=file, path=where)
+        values[key] = _build(hints[key], value, file, where) if is_dataclass(hints[key]) else _plain(
+            hints[key], value, file, where)
+    missing = [name for name in ("name", "release", "seed", "recordings") if kind is Recipe and name not in values]
+    if missing:
+        raise ConfigError(f"{', '.join(missing)} missing", file=file, path=path)
+    return kind(**values)
+
+
+def _plain(hint: Any, value: Any, file: str, path: str) -> Any:
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not 0 <= value < 1e6:
+            raise ConfigError(f"{value} is not in 0..1e6", file=file, path=path)
+        return float(value)
+    if hint is int and isinstance(value, int) and not isinstance(value, bool):
+        if not 0 <= value < 1 << 31:
+            raise ConfigError(f"{value} is not in 0..2^31", file=file, path=path)
+        return value
+    if hint is str and isinstance(value, str):
+        return value
+    if hint == tuple[str, ...] and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    kinds = {float: "a number", int: "a whole number", str: "text"}
+    raise ConfigError(f"{value!r} is not {kinds.get(hint, 'a list of texts')}", file=file, path=path)

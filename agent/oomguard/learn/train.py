@@ -1,0 +1,145 @@
+"""From a recipe to a bundle: read, simulate, cross-validate, calibrate, set thresholds, compare, write."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from oomguard import features
+from oomguard._version import __version__
+from oomguard.errors import UsageError
+from oomguard.forest import HORIZONS_S
+from oomguard.learn import card
+from oomguard.learn.crossval import Fitted, Material, cross_validate, fit_all, folds_by_program, folds_by_run
+from oomguard.learn.dataset import digest_of, read_recordings
+from oomguard.learn.evaluate import PROTOCOL, compare, data_of
+from oomguard.learn.examples import examples_of, features_of
+from oomguard.learn.leaks import leak_check
+from oomguard.learn.simulate import simulate
+from oomguard.trust import bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oomguard.learn.recipe import Recipe
+
+    Progress = Callable[[str, int, int], None]
+
+LIBRARIES = ("numpy", "xgboost", "treelite", "sklearn")
+CRITICAL_RATIO = 0.9        # until one is learned from where kills happen (DESIGN 4.7)
+
+
+class Trained(NamedTuple):
+    """What training gives: the parts of a bundle and the figures that go with them."""
+
+    fitted: Fitted
+    report: dict[str, Any]
+    data_digest: str
+
+
+def silent(_stage: str, _done: int, _of: int) -> None:
+    """Report no progress."""
+
+
+def train(recipe: Recipe, progress: Progress = silent) -> Trained:
+    """Train the recipe's model and measure it.
+
+    Returns:
+        The model fitted to all runs, calibrated and thresholded from predictions out of fold by program, with the
+        report of `evaluate --json`.
+
+    Raises:
+        UsageError: the recordings cannot be read, or hold fewer than two programs or no kill.
+    """
+    material, digest = _material(recipe)
+    real = [run for run in material.runs if not run.is_simulated]
+    if len({run.app for run in real}) < 2 or not any(len(run.kills_s) for run in real):
+        raise UsageError("recordings of at least two programs, with at least one kill, are needed to learn from")
+    by_program = folds_by_program(material.runs)
+    by_run = folds_by_run(material.runs, recipe.evaluation.folds_by_run, recipe.evaluation.seed)
+    splits, leaks = {}, {}
+    for name, folds in (("by_program", by_program), ("by_run", by_run)):
+        fitted = cross_validate(material, folds, partial(progress, name))
+        if name == "by_program":
+            shipped = fit_all(material, folds, fitted)
+        splits[name] = compare(real, folds[:len(real)], fitted, material.cost, recipe.evaluation.seed)
+        leaks[name] = leak_check(material.examples, material.runs, folds, recipe)
+    report = {
+        "protocol": {**PROTOCOL, "split": "leave one program out",
+                     "miss_to_false_alarm": recipe.levels.miss_to_false_alarm,
+                     "field_kills_per_h": recipe.levels.field_kills_per_h},
+        "data": data_of(real), "systems": splits["by_program"], "systems_by_run": splits["by_run"],
+        "leak_check": leaks, "shipped_thresholds": _named(shipped.thresholds)}
+    return Trained(shipped, report, digest)
+
+
+def write_bundle(trained: Trained, recipe: Recipe, folder: str) -> str:
+    """Write manifest.json, forest.bin and card.md; return the sha256 of the manifest.
+
+    The bytes depend on the recipe, the data and the versions named in the manifest, and on nothing else.
+    """
+    os.makedirs(folder, exist_ok=True)
+    model = trained.fitted.model
+    model_id = f"{recipe.name}-{hashlib.sha256(model.data).hexdigest()[:12]}"
+    text = card.text_of(model_id, recipe, trained.report, len(model.data)).encode()
+    manifest = {
+        "format": bundle.FORMAT, "model_id": model_id, "release": recipe.release,
+        "feature_hash": features.table_hash(), "horizons_s": list(HORIZONS_S),
+        "thresholds": {"default": {**_named(trained.fitted.thresholds), "critical_ratio": CRITICAL_RATIO}},
+        "calibration": {str(horizon): [list(knot) for knot in knots]
+                        for horizon, knots in zip(HORIZONS_S, trained.fitted.calibration, strict=True)},
+        "ranges": {side: _ranges(values) for side, values in (("low", model.low), ("high", model.high))},
+        "range_margin_ratio": recipe.inputs.range_margin_ratio, "phases": [],
+        "cost": {"miss_to_false_alarm": recipe.levels.miss_to_false_alarm,
+                 "field_kills_per_h": recipe.levels.field_kills_per_h},
+        "training": {"data_sha256": trained.data_digest, "recipe_sha256": recipe.digest, "recipe": recipe.name,
+                     "simulated_runs": recipe.simulation.runs, "versions": versions(), "machine": platform.machine()},
+        "metrics": {"protocol": "DESIGN 5, leave one program out; in full: learn evaluate",
+                    **{split: {name: card.essence(row) for name, row in trained.report[split].items()}
+                       for split in ("systems", "systems_by_run")}},
+        "files": {"forest.bin": hashlib.sha256(model.data).hexdigest(), "card.md": hashlib.sha256(text).hexdigest()}}
+    raw = (json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+    for name, data in (("forest.bin", model.data), ("card.md", text), ("manifest.json", raw)):
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write(data)
+    return hashlib.sha256(raw).hexdigest()
+
+
+def write_shipped(digest: str, path: str) -> None:
+    """Write the module that says which manifest the package trusts."""
+    with open(path, "w", encoding="utf-8") as file:
+        file.write('"""The bundle this package was built with; written by `make model`, held by a test."""\n\n'
+                   f'SHIPPED_MANIFEST_SHA256 = "{digest}"\n')
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of everything the bytes depend on."""
+    from importlib import import_module
+
+    return {"oomguard": __version__, "python": platform.python_version(),
+            **{name: str(import_module(name).__version__) for name in LIBRARIES}}
+
+
+def _material(recipe: Recipe) -> tuple[Material, str]:
+    real = [run for folder in recipe.recordings for run in read_recordings(folder)]
+    if len({run.run_id for run in real}) != len(real):
+        raise UsageError("two recordings hold runs of the same run_id")
+    runs = real + simulate(recipe.simulation.runs, recipe.simulation.seed)
+    nothing = np.empty((0, features.COUNT), np.float32)
+    return Material(
+        runs, examples_of(runs, recipe.inputs.rows_per_run, recipe.simulation.rows_per_run, recipe.seed),
+        [nothing if run.is_simulated else features_of(run) for run in runs], recipe), digest_of(real)
+
+
+def _named(thresholds: tuple[float, ...]) -> dict[str, float]:
+    return {f"p{horizon}": value for horizon, value in zip(HORIZONS_S, thresholds, strict=True)}
+
+
+def _ranges(values: tuple[float, ...]) -> dict[str, float | None]:
+    return {name: value if np.isfinite(value) else None for name, value in zip(features.NAMES, values, strict=True)}
