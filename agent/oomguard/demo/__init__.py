@@ -1,0 +1,1 @@
+"""One app, twice: killed by the kernel on its own, alive under the guard."""
