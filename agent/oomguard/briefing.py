@@ -11,13 +11,13 @@ import json
 import os
 import sys
 from math import inf
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from oomguard.decide.plan import Plan
 from oomguard.decide.plan_json import from_json, to_json
 from oomguard.errors import BundleError, ConfigError
 from oomguard.forest import Forest
 from oomguard.scorer import Model
+from oomguard.typed import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
     from oomguard.trust.bundle import Bundle
@@ -56,7 +56,7 @@ def become_daemon(plan: Plan, bundle: Bundle | None, options: Options) -> NoRetu
         file.write(b"" if bundle is None else bundle.forest)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
     os.set_inheritable(fd, True)
-    os.execv(sys.executable, [sys.executable, "-I", "-m", "oomguard.daemon", str(fd)])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-I", "-X", "no_debug_ranges", "-m", "oomguard.daemon", str(fd)])  # noqa: S606
 
 
 def read_briefing(fd: int) -> Briefing:

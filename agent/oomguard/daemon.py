@@ -18,15 +18,19 @@ from oomguard.act.runner import Runner
 from oomguard.app import FORWARDED
 from oomguard.briefing import Briefing, read_briefing
 from oomguard.clock import now_s
-from oomguard.errors import OomguardError, TargetGoneError
+from oomguard.errors import NotPermittedError, OomguardError, TargetGoneError
 from oomguard.guards import Guards
 from oomguard.sense.machine import open_machine
-from oomguard.sidecar import Sidecar
+from oomguard.sidecar import Sidecar, remove_folder
 from oomguard.tell.control import ControlServer
 from oomguard.tell.log import Log, is_journal
 from oomguard.tell.paths import make_runtime_dir
 from oomguard.tell.service import ServiceManager
 from oomguard.ticker import Ticker
+from oomguard.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from oomguard.guard import TargetGuard
 
 OOM_SCORE_ADJ = -900        # the kernel should find others first; kept only where it is allowed
 DEAF = ("nobody listens and no hook is named: alarms will only be logged; name hooks in the rules, "
@@ -37,33 +41,30 @@ class Daemon:
     """The loop and what it serves."""
 
     def __init__(self, briefing: Briefing) -> None:
-        self._options = briefing.options
+        self._plan, self._model, self._options = briefing
         make_runtime_dir(self._options.runtime_dir)
         self._log = _open_log(self._options.log_file, self._options.is_json_log)
         self._poller = select.epoll()
         self._exit_code: int | None = None
-        self._signal_fd = _catch_signals(self._on_signal)
         self._sidecar: Sidecar | None = None
-        if self._options.argv:
-            self._sidecar = Sidecar(self._options, briefing.plan.targets[0].name, self._tell)
-            briefing = briefing._replace(plan=briefing.plan._replace(targets=(self._sidecar.target,)))
-        _set_oom_score_adj(OOM_SCORE_ADJ)       # after the app was started: it keeps its own
-        self._plan, self._model = briefing.plan, briefing.model
+        self._control: ControlServer | None = None
+        self._early_signals: list[int] = []
+        self._signal_fd = _catch_signals(self._on_signal)
         self._machine = open_machine(is_portable=self._options.is_portable or None)
         self._runner = Runner(dry_run=self._plan.is_dry_run)
         self._hooks = [Hook.from_plan(hook) for hook in self._plan.hooks]
-        if self._sidecar is not None:
-            self._hooks.append(self._sidecar.hook)
         self._guards = Guards(briefing, self._machine, self._runner, self._hooks, self._tell)
-        self._control: ControlServer | None = None
         self._service = ServiceManager()
-        self._end_fds: set[int] = set()
+        self._awaited: dict[int, TargetGuard] = {}
 
     def run(self) -> int:
         """Guard until told to stop, or until the app ends; return the exit code."""
         try:
             self._start()
             self._loop()
+        except OomguardError as error:
+            self._exit_code = error.exit_code
+            raise
         finally:
             self._stop()
         return self._exit_code or 0
@@ -71,18 +72,28 @@ class Daemon:
     def _start(self) -> None:
         for fd in (*self._runner.fds(), self._signal_fd):
             self._poller.register(fd, select.EPOLLIN)
-        for hook in self._hooks:
-            self._runner.register(hook)
         if self._options.socket:
             handlers = {"status": lambda _request, _client: self.status()}
             self._control = ControlServer(self._options.socket, handlers, self._poller, self._log)
+        if self._options.argv:                  # last of what can be refused: no app runs on without its guard
+            self._start_app()
+        _set_oom_score_adj(OOM_SCORE_ADJ)       # after the app was started: it keeps its own
+        for hook in self._hooks:
+            self._runner.register(hook)
         self._tell_settings()
         self._guards.look_for_targets()
-        if self._guards.is_hopeless:
-            raise TargetGoneError(self._guards.last_problem or "no target is named")
+        if self._sidecar is None and self._guards.is_hopeless:      # an app that ended at once has its own exit code
+            raise self._guards.problem
         for warning in self.warnings():
             self._log.event("warning", "warning", because=warning)
-        self._service.ready(f"guarding {len(self._guards.by_name)} of {len(self._plan.targets)} targets")
+        self._service.ready(f"guarding {len(self._guards.by_name)} of {len(self._guards.targets)} targets")
+
+    def _start_app(self) -> None:
+        self._sidecar = Sidecar(self._options, self._plan.targets[0].name, self._tell)
+        self._hooks.append(self._sidecar.hook)
+        self._guards.targets = (self._sidecar.target,)
+        for number in self._early_signals:
+            self._sidecar.forward(number)
 
     def _loop(self) -> None:
         ticker, ticks = Ticker(self._plan.cadence_s), 0
@@ -115,10 +126,11 @@ class Daemon:
             self._exit_code = self._sidecar.poll()
         elif self._guards.is_hopeless:
             self._exit_code = TargetGoneError.exit_code
-        end_fds = self._guards.end_fds().keys()
-        for fd in end_fds - self._end_fds:
-            self._poller.register(fd, select.EPOLLIN)
-        self._end_fds = set(end_fds)    # epoll forgets closed descriptors by itself
+        awaited = self._guards.end_fds()
+        for fd, guard in awaited.items():
+            if self._awaited.get(fd) is not guard:      # not by number alone: the next pidfd may have the last one's
+                self._poller.register(fd, select.EPOLLIN)
+        self._awaited = awaited         # epoll forgets closed descriptors by itself
 
     def _stop(self) -> None:
         self._service.stopping()
@@ -129,6 +141,8 @@ class Daemon:
             self._control.close()
         if self._sidecar is not None:
             self._sidecar.close()
+        if self._options.argv:
+            remove_folder(self._options.runtime_dir)        # it was made for this app alone
         self._log.event("stop", exit_code=self._exit_code)
         self._machine.close()
         self._log.close()
@@ -136,6 +150,8 @@ class Daemon:
     def _on_signal(self, number: int) -> None:
         if self._sidecar is not None:
             self._sidecar.forward(number)
+        elif self._options.argv:
+            self._early_signals.append(number)
         elif number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             self._exit_code = 0
 
@@ -176,7 +192,10 @@ class Daemon:
 
 
 def _open_log(path: str, is_json: bool) -> Log:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640) if path else 2
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640) if path else 2
+    except OSError as error:
+        raise NotPermittedError(f"cannot log to {path}: {error.strerror}") from None
     log = Log(fd, is_json, is_journal(fd, os.environ))
     if path:
         os.close(fd)
@@ -207,6 +226,9 @@ def main(argv: list[str]) -> int:
     except OomguardError as error:
         sys.stderr.write(f"oomguard: {error}\n")
         return error.exit_code
+    except Exception:  # noqa: BLE001  our own mistake: the traceback is shown, and the code says whose it is
+        sys.excepthook(*sys.exc_info())
+        return OomguardError.exit_code
 
 
 if __name__ == "__main__":

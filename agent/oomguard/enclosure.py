@@ -57,8 +57,7 @@ class Enclosure:
         memory = hierarchies.memory
         if memory is None:
             raise NotPermittedError("no memory cgroup can be made: no memory controller is mounted here")
-        safe = "".join(letter if letter in _SAFE else "_" for letter in name)
-        leaf = f"{PREFIX}{safe[:_NAME_MAX]}-{os.getpid()}"
+        leaf = folder_name(name, os.getpid())
         own, own_unified = cgroups_of(read_if_there(below(root, "/proc/self/cgroup")), hierarchies)
         if hierarchies.version == 2:
             enclosure = _make_v2(memory, own, leaf, root)
@@ -131,6 +130,12 @@ class Enclosure:
                 except OSError:
                     return False
         return True
+
+
+def folder_name(name: str, pid: int) -> str:
+    """Return what the enclosure that the process `pid` makes for `name` is called."""
+    safe = "".join(letter if letter in _SAFE else "_" for letter in name)
+    return f"{PREFIX}{safe[:_NAME_MAX]}-{pid}"
 
 
 def _make_v2(mount: Mount, own: str, leaf: str, root: str) -> Enclosure:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from array import array
 from math import log2, nan, sqrt
-from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard import window as ring
 from oomguard.kernel import HAS_KERNEL, native
 from oomguard.profile import BOUND_KINDS
+from oomguard.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from oomguard.profile import Profile

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from oomguard.typed import NamedTuple
 
 HORIZON_STEP_S = 60.0
 

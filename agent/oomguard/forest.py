@@ -12,11 +12,11 @@ import struct
 from array import array
 from itertools import pairwise
 from math import exp, inf, isfinite, nan
-from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard import features
 from oomguard.errors import BundleError
 from oomguard.kernel import HAS_KERNEL, native
+from oomguard.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from oomguard.clock import now_s
 from oomguard.decide.levels import level_of
 from oomguard.decide.view import View
 from oomguard.errors import TargetGoneError
 from oomguard.forecast import Forecast, time_to_limit_s
 from oomguard.sense.sample import NAN, Sample
+from oomguard.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from oomguard.act.hooks import Outcome
@@ -66,7 +65,8 @@ class TargetGuard:
         """
         sample = self._sense(machine, at_s, late_s)
         if not self.window.push(sample):
-            self.notes.blind(sample, self.sensor.trouble)
+            self.notes.blind(self.sensor.trouble or
+                             f"headroom {sample.headroom_bytes:.0f} of {sample.limit_bytes:.0f} bytes cannot be used")
             return
         forecast = self.scorer.score(self.window)
         headroom_ratio = sample.headroom_bytes / sample.limit_bytes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from oomguard.act.release import CRITICAL_RATIO
 from oomguard.act.releases import Releases
@@ -14,8 +13,12 @@ from oomguard.errors import OomguardError, TargetGoneError, WindowError
 from oomguard.guard import TargetGuard
 from oomguard.notes import Notes
 from oomguard.scorer import Scorer
+from oomguard.sense.files import read_if_there
+from oomguard.sense.mounts import cgroups_of, find_hierarchies
+from oomguard.sense.sample import NAN
 from oomguard.sense.sensor import open_sensor
 from oomguard.sense.target import resolve
+from oomguard.typed import TYPE_CHECKING
 from oomguard.window import Window
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from oomguard.sense.portable import PortableMachine
 
 LOOK_EVERY_S = 5.0
+HELPER_ROOM_BYTES = 64 << 20    # the helper takes 8 MB (measured), and what it runs some more
 COMING_BACK = ("unit", "command", "cgroup")     # kinds of target that may appear, or appear again, later
 
 Tell = Callable[..., None]
@@ -35,26 +39,36 @@ Tell = Callable[..., None]
 class Guards:
     """One TargetGuard per target that is there."""
 
-    __slots__ = ("_briefing", "_hooks", "_looked_s", "_machine", "_runner", "_tell", "by_name", "last_problem")
+    __slots__ = ("_available_bytes", "_briefing", "_hooks", "_looked_s", "_machine", "_own_cgroup", "_problems",
+                 "_runner", "_tell", "by_name", "targets")
 
     def __init__(
         self, briefing: Briefing, machine: Machine | PortableMachine, runner: Runner, hooks: list[Hook], tell: Tell,
     ) -> None:
         self._briefing, self._machine, self._runner = briefing, machine, runner
         self._hooks, self._tell = hooks, tell
+        self.targets = briefing.plan.targets
         self.by_name: dict[str, TargetGuard] = {}
-        self.last_problem = ""
+        self._problems: dict[str, OomguardError] = {}       # why a target is not guarded, said once
         self._looked_s = float("-inf")
+        self._available_bytes = NAN
+        own, _unified = cgroups_of(read_if_there("/proc/self/cgroup"), find_hierarchies())
+        self._own_cgroup = f"cgroup:{own}"      # as a constraint is called
 
     @property
     def missing(self) -> tuple[TargetPlan, ...]:
         """The targets that are not there now."""
-        return tuple(target for target in self._briefing.plan.targets if target.name not in self.by_name)
+        return tuple(target for target in self.targets if target.name not in self.by_name)
 
     @property
     def is_hopeless(self) -> bool:
         """Whether no target is there and none can come: processes by number do not come back."""
         return not self.by_name and not any(target.kind in COMING_BACK for target in self.missing)
+
+    @property
+    def problem(self) -> OomguardError:
+        """Why a target was not found: the last one's reason."""
+        return next(reversed(self._problems.values()), TargetGoneError("no target is named"))
 
     def look_for_targets(self) -> None:
         """Open a guard for each target that is there and has none."""
@@ -62,28 +76,44 @@ class Guards:
         for target in self.missing:
             try:
                 self.by_name[target.name] = self._open(target)
+                self._problems.pop(target.name, None)
             except OomguardError as error:
-                if str(error) != self.last_problem:
-                    self.last_problem = str(error)
+                said = self._problems.get(target.name)
+                self._problems[target.name] = error
+                if str(error) != str(said):
                     self._tell("waiting", target=target.name, because=str(error))
 
     def tick(self, late_s: float) -> None:
         """Tick every guard."""
         machine = self._machine.read()
+        self._available_bytes = machine.available_bytes
         for guard in list(self.by_name.values()):
             try:
                 guard.tick(machine, now_s(), late_s)
             except TargetGoneError as error:
                 self._lose(guard, str(error))
+            except (OomguardError, OSError) as error:       # a failed read is a value with a reason, never a stop
+                guard.notes.blind(str(error))
         self.collect()
         if self.missing and now_s() - self._looked_s >= LOOK_EVERY_S:
             self.look_for_targets()
 
     def collect(self) -> None:
         """Hand the outcomes of hooks to the targets they are of."""
-        is_quiet = all(guard.reading is None or guard.reading.level == 0 for guard in self.by_name.values())
-        for outcome in self._runner.poll(now_s(), is_quiet=is_quiet):
+        may_start_helper = self._runner.helper_pid < 0 and self._has_room()
+        for outcome in self._runner.poll(now_s(), is_quiet=may_start_helper):
             any(guard.finished(outcome) for guard in self.by_name.values())
+
+    def _has_room(self) -> bool:
+        """Return whether a helper would fit: what bounds us too is not near its limit.
+
+        A target's level says nothing here: one in a cgroup of its own may stay at level 1 for good, and at level 5
+        it is without a helper that it is lost.
+        """
+        return not self._available_bytes < HELPER_ROOM_BYTES and not any(
+            guard.reading is not None and guard.reading.sample.headroom_bytes < HELPER_ROOM_BYTES
+            and f"{self._own_cgroup}/".startswith(guard.reading.sample.constraint.rstrip("/") + "/")
+            for guard in self.by_name.values())
 
     def end_fds(self) -> dict[int, TargetGuard]:
         """Return the descriptors that become readable when a target's process ends."""

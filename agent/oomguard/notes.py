@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from oomguard.forecast import time_to_limit_s
+from oomguard.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from oomguard.decide.decide import Decision
     from oomguard.guard import Reading, TargetGuard
-    from oomguard.sense.sample import Sample
 
 BLIND_AFTER = 5             # readings in a row that cannot be used before the guard says that it is blind
 
@@ -32,6 +31,8 @@ class Notes:
     def read(self, reading: Reading, guard: TargetGuard) -> None:
         """Take in a tick's reading."""
         before, self._before = self._before, reading
+        if self.is_blind:
+            self._tell("sees-again", "notice", ticks=self._blind_ticks)
         self._blind_ticks = 0
         level_before = 0 if before is None else before.level
         if before is not None and before.sample.constraint != reading.sample.constraint:
@@ -52,12 +53,16 @@ class Notes:
         """Tell a decision: the one line that says which rule fired, why, and on what figures."""
         self._tell("decision", "notice", rule=decision.rule, because=decision.because, **figures(reading))
 
-    def blind(self, sample: Sample, trouble: str) -> None:
-        """Take in a reading that the window refused; after some in a row, say so."""
+    def blind(self, because: str) -> None:
+        """Take in a reading that failed or cannot be used; after some in a row, say so."""
         self._blind_ticks += 1
         if self._blind_ticks == BLIND_AFTER:
-            self._tell("blind", "error", because=trouble or f"{BLIND_AFTER} readings in a row cannot be used",
-                       headroom_bytes=sample.headroom_bytes, limit_bytes=sample.limit_bytes)
+            self._tell("blind", "error", readings=BLIND_AFTER, because=because)
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether the target has not been seen for some ticks: level and figures are old."""
+        return self._blind_ticks >= BLIND_AFTER
 
     def _note_abstention(self, why: str) -> None:
         self.abstains_because = why
@@ -89,8 +94,8 @@ def status(guard: TargetGuard) -> dict[str, object]:
         "name": guard.name, "level": 0, "limit_bytes": None, "used_bytes": None, "headroom_bytes": None,
         "constraint": None, "probabilities": None, "time_to_limit_s": None, "scorer": scorer_of(reading),
         "abstains_because": guard.notes.abstains_because or None, "kills": guard.notes.kills,
-        "samples": guard.window.samples_total, "releases": releases.count, "freed_bytes": releases.bytes_total,
-        "last_freed_bytes": releases.last_freed_bytes,
+        "is_blind": guard.notes.is_blind, "samples": guard.window.samples_total, "releases": releases.count,
+        "freed_bytes": releases.bytes_total, "last_freed_bytes": releases.last_freed_bytes,
         "hooks": [{"name": hook.name, "cost": hook.cost_now, "yield_bytes": hook.yield_bytes, "calls": hook.calls,
                    "failures": hook.failures, "on_hold_until_s": hook.on_hold_until_s} for hook in releases.hooks]}
     if reading is not None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from oomguard import features
 from oomguard.forecast import Forecast
 from oomguard.forest import Forest, abstention
 from oomguard.profile import Profile
+from oomguard.typed import NamedTuple
 from oomguard.window import Window
 
 NEVER = (float("nan"),) * 5

@@ -22,7 +22,7 @@ Tell = Callable[..., None]
 class Sidecar:
     """An app that was started to be guarded."""
 
-    __slots__ = ("_app", "_enclosure", "_fifo", "_folder", "_tell", "hook", "target")
+    __slots__ = ("_app", "_enclosure", "_fifo", "_tell", "hook", "target")
 
     def __init__(self, options: Options, name: str, tell: Tell) -> None:
         """Start the app.
@@ -36,9 +36,9 @@ class Sidecar:
             UsageError: there is no such program.
             NotPermittedError: a limit is wanted and no cgroup can be made, or the program may not be run.
         """
-        self._tell, self._folder = tell, options.runtime_dir
-        self._enclosure = _enclosure(name, options.limit_bytes, tell)
+        self._tell = tell
         self._fifo = PressureFifo(os.path.join(options.runtime_dir, "pressure"))
+        self._enclosure = _enclosure(name, options.limit_bytes, tell)
         environ = self._fifo.applied_to(os.environ) | {"OOMGUARD_SOCKET": options.socket}
         for variable in ServiceManager.VARIABLES:       # the app does not speak for our service
             environ.pop(variable, None)
@@ -72,7 +72,6 @@ class Sidecar:
         self._fifo.close(is_app_gone=True)
         if self._enclosure is not None and not self._enclosure.remove():
             self._tell("cgroup-left", "notice", because="somebody is still in it", cgroup=self._enclosure.path)
-        _remove_folder(self._folder)
 
     def _ask(self, request: Request) -> None:
         self._fifo.tell(max(request.level, 1), now_s())
@@ -92,7 +91,8 @@ def _nothing() -> None:
     """Do nothing between fork and exec."""
 
 
-def _remove_folder(path: str) -> None:
+def remove_folder(path: str) -> None:
+    """Remove the runtime folder of an app that has ended."""
     try:
         for folder, _folders, files in os.walk(path, topdown=False):
             for file in files:

@@ -15,10 +15,10 @@ import os
 import struct
 from itertools import pairwise
 from math import floor, nan
-from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.errors import WindowError
 from oomguard.kernel import HAS_KERNEL, native
+from oomguard.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

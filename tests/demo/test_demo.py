@@ -14,7 +14,7 @@ import pytest
 
 from oomguard.cli import demo
 from oomguard.demo import show
-from oomguard.enclosure import PREFIX, Enclosure
+from oomguard.enclosure import Enclosure, folder_name
 from oomguard.errors import NotPermittedError, UsageError
 from oomguard.sense.mounts import find_hierarchies
 
@@ -49,7 +49,7 @@ def left_behind() -> set[str]:
     hierarchies = find_hierarchies()
     tops = [mount.path for mount in (hierarchies.memory, hierarchies.unified) if mount is not None]
     return {folder for top in tops for folder, _folders, _files in os.walk(top)
-            if os.path.basename(folder).startswith((PREFIX + "unguarded", PREFIX + "guarded"))}
+            if os.path.basename(folder).startswith(("oomguard-unguarded-", "oomguard-guarded-"))}
 
 
 def until(is_true: Callable[[], bool]) -> None:
@@ -58,6 +58,12 @@ def until(is_true: Callable[[], bool]) -> None:
     while not is_true():
         assert time.monotonic() < give_up_s, "it did not come to pass"
         time.sleep(0.05)
+
+
+def parent_of(pid: int) -> int:
+    """Return the pid of a process' parent."""
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
 
 
 def run_json(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
@@ -125,13 +131,16 @@ def test_interrupted_it_leaves_nothing_behind(number: signal.Signals, interrupte
                                               tmp_path) -> None:
     """Ctrl-C, or a service manager's stop, ends both apps and the guard, and removes cgroups and files."""
     pids = [json.loads(path.read_text().splitlines()[0])["pid"] for path in tmp_path.glob("*/*.report")]
+    guards = [parent_of(json.loads(path.read_text().splitlines()[0])["pid"])
+              for path in tmp_path.glob("*/guarded.report")]
     assert len(pids) == 2
     interrupted.send_signal(number)
     interrupted.communicate(timeout=PATIENCE_S)
     assert interrupted.returncode != 0
     assert [pid for pid in pids if os.path.exists(f"/proc/{pid}")] == []
     assert list(tmp_path.iterdir()) == []
-    assert {path for path in left_behind() if path.endswith(f"-{interrupted.pid}")} == set()
+    left = {os.path.basename(path) for path in left_behind()}
+    assert left & {folder_name("unguarded", interrupted.pid), folder_name("guarded", guards[0])} == set()
 
 
 @pytest.mark.parametrize(("words", "said"), [

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from oomguard.demo.meter import EnclosureMeter, Meter, ProcessMeter, meter_of
-from oomguard.enclosure import Enclosure
+from oomguard.enclosure import Enclosure, folder_name
 from oomguard.errors import NotPermittedError
 
 HELD_BYTES = 16 << 20
@@ -57,7 +57,7 @@ def used_until_gone(meter: Meter, pid: int) -> float:
 def test_an_app_in_an_enclosure_is_read_from_it(enclosure: Enclosure) -> None:
     """Who sits in a cgroup that oomguard made is measured there, with its kills; nothing is left to read after."""
     pid = holder(enclosure)
-    meter = meter_of(pid)
+    meter = meter_of(pid, folder_name("meter", os.getpid()))
     assert isinstance(meter, EnclosureMeter)
     assert meter.enclosure.path == enclosure.path
     assert HELD_BYTES <= used_until_gone(meter, pid) < HELD_BYTES * 2
@@ -66,10 +66,10 @@ def test_an_app_in_an_enclosure_is_read_from_it(enclosure: Enclosure) -> None:
     assert meter.used_bytes() is None
 
 
-def test_an_app_without_one_is_read_from_its_process() -> None:
-    """Who sits in somebody else's cgroup is measured alone; the kernel's kills are not known then."""
-    pid = holder(None)
-    meter = meter_of(pid)
+def test_an_app_in_anothers_cgroup_is_read_from_its_process(enclosure: Enclosure) -> None:
+    """Who sits in a cgroup that is not the one made for it is measured alone: that one is not ours to remove."""
+    pid = holder(enclosure)
+    meter = meter_of(pid, folder_name("meter", 1))
     assert isinstance(meter, ProcessMeter)
     assert used_until_gone(meter, pid) >= HELD_BYTES
     assert (meter.used_bytes(), meter.kills()) == (None, -1)

@@ -27,6 +27,13 @@ def test_parts_of_a_curve_meet() -> None:
     assert plot.clipped([], 3.0, 9.0) == []
 
 
+def test_words_of_evictions_close_together_do_not_overlap() -> None:
+    """Words stand a row further down than those right before them, and in the first row elsewhere."""
+    story = guarded()
+    story.evictions = [(30.0, 1), (34.0, 1), (38.0, 1), (40.0, 1), (60.0, 1)]
+    assert plot.rows(story, 90.0) == [0, 1, 2, 0, 0]
+
+
 @needs_matplotlib
 def test_both_formats_are_drawn_and_say_what_happened(tmp_path) -> None:
     """An SVG holds the words a viewer needs, a PNG is one."""

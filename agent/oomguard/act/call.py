@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 from oomguard.act.hooks import Call, Request
 from oomguard.clock import now_s
+from oomguard.typed import NamedTuple
 
 
 class Job(NamedTuple):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 from oomguard.decide.plan import HookPlan
+from oomguard.typed import NamedTuple
 
 NAN = float("nan")
 EXECUTORS = ("thread", "helper", "inline")

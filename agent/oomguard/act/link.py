@@ -8,11 +8,11 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.act import channel
 from oomguard.act.processes import start_ticks
 from oomguard.errors import HelperError
+from oomguard.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from socket import socket

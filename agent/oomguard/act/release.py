@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from oomguard.act.hooks import Hook
 from oomguard.decide.plan import Release
+from oomguard.typed import NamedTuple
 
 CRITICAL_RATIO = 0.9        # used/limit where kills concentrate, until a threshold was learned
 RISE_QUANTILE = 0.8

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import select
-from typing import TYPE_CHECKING
 
 from oomguard.act.call import Job, Result, carry_out
 from oomguard.act.hooks import Hook, Outcome, Request
@@ -19,6 +18,7 @@ from oomguard.act.order import write_order
 from oomguard.act.wake import Wake
 from oomguard.clock import now_s
 from oomguard.errors import HelperError
+from oomguard.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from oomguard.act.worker import Workers

@@ -81,3 +81,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except Exception:  # noqa: BLE001  our own mistake: the traceback is shown, and the code says whose it is
+        sys.excepthook(*sys.exc_info())
+        return OomguardError.exit_code

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import ge, gt, lt
-from typing import NamedTuple, Protocol
 
 from oomguard.decide.plan import HORIZONS_S, Condition
 from oomguard.decide.view import View
 from oomguard.profile import NAN
+from oomguard.typed import NamedTuple, Protocol
 
 INFINITE = float("inf")
 LATCHED = 1.0

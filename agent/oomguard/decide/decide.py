@@ -17,13 +17,13 @@ from __future__ import annotations
 
 from binascii import crc32
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from oomguard.decide.conditions import Call, Slots, State, Test, Truth, compile_condition
 from oomguard.decide.plan import MAX_ACTIONS_PER_MINUTE, Action, Bounds, Plan, Rule
 from oomguard.decide.view import View
 from oomguard.decide.words import because
 from oomguard.profile import NAN
+from oomguard.typed import NamedTuple
 
 # The state: what it is, whose it is, when it was last used, the last 60 actions; then, rule by rule, when it
 # last acted and the holds and latches its conditions need.

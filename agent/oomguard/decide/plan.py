@@ -6,9 +6,8 @@ same version of oomguard wrote it a moment ago.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from oomguard.profile import Profile
+from oomguard.typed import NamedTuple
 
 PLAN_VERSION = 1
 PLAN_MAX_BYTES = 256 * 1024

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, TypeVar
 
 from oomguard.decide.plan import (
     CONDITION_MAX_DEPTH,
@@ -28,6 +27,7 @@ from oomguard.decide.plan import (
 )
 from oomguard.errors import ConfigError
 from oomguard.profile import BOUND_KINDS, NAN, Profile
+from oomguard.typed import Any, TypeVar
 
 LARGEST = float(1 << 53)            # above it a float64 no longer holds every whole number
 TEXT_MAX_CHARS = 4096

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from oomguard.forecast import Forecast
 from oomguard.profile import NAN
+from oomguard.typed import NamedTuple
 
 
 class View(NamedTuple):

@@ -13,7 +13,7 @@ from oomguard.clock import now_s
 from oomguard.demo.meter import EnclosureMeter, Meter, meter_of
 from oomguard.demo.story import Story
 from oomguard.demo.tail import Tail
-from oomguard.enclosure import Enclosure
+from oomguard.enclosure import Enclosure, folder_name
 from oomguard.tell.pressure import WATCH, WRITE
 
 _GRACE_S = 3.0              # for `exec` to end its app and remove its cgroup
@@ -60,7 +60,7 @@ class Arm:
     def _measure(self, at_s: float) -> None:
         story = self.story
         if self._meter is None:
-            self._meter = meter_of(story.pid)
+            self._meter = meter_of(story.pid, folder_name(story.name, self._process.pid))     # as `exec` calls it
         used_bytes = self._meter.used_bytes()
         if used_bytes is None:
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Protocol
 
-from oomguard.enclosure import PREFIX, Enclosure
+from oomguard.enclosure import Enclosure
 from oomguard.sense.files import read_if_there
 from oomguard.sense.mounts import cgroups_of, find_hierarchies
 
@@ -61,16 +61,16 @@ class ProcessMeter:
         return -1
 
 
-def meter_of(pid: int) -> Meter:
-    """Return the meter for a running app: its enclosure's, where oomguard made one for it, else its own."""
+def meter_of(pid: int, folder: str) -> Meter:
+    """Return the meter for a running app: of the enclosure called `folder` if it sits in that one, else its own."""
     hierarchies = find_hierarchies()
     path, unified_path = cgroups_of(read_if_there(f"/proc/{pid}/cgroup"), hierarchies)
-    if hierarchies.memory is None or not os.path.basename(path).startswith(PREFIX):
+    if hierarchies.memory is None or not os.path.basename(path) != folder:
         return ProcessMeter(pid)
     directory = hierarchies.memory.path + path
     if hierarchies.version == 2:
         return EnclosureMeter(Enclosure("v2", path, directory))
     unified = hierarchies.unified
-    is_beside = unified is not None and os.path.basename(unified_path).startswith(PREFIX)
+    is_beside = unified is not None and os.path.basename(unified_path) == folder
     beside = unified.path + unified_path if unified is not None and is_beside else ""
     return EnclosureMeter(Enclosure("v1", path, directory, beside))

@@ -20,6 +20,7 @@ FORMATS = (".png", ".svg")
 _LEVEL_COLOURS = ("#4c9f70", "#e9d460", "#f4b942", "#f08a3c", "#e2553d", "#b3122b")     # level 0…5
 _KILLED, _GUARDED, _INK = "#b3122b", "#1f4e79", "#333333"
 _DASHED = (0, (4, 2))
+_ROWS = 3                   # of words below the curve
 _MIB = 1 << 20
 
 
@@ -45,7 +46,7 @@ def draw_plot(path: str, unguarded: Story, guarded: Story, planned_s: float) -> 
         axes = figure.add_subplot()
         limit_mib = guarded.limit_bytes / _MIB
         _draw_limit(axes, limit_mib, planned_s)
-        _draw_guarded(axes, guarded)
+        _draw_guarded(axes, guarded, planned_s)
         _draw_unguarded(axes, unguarded)
         _draw_alarm(axes, unguarded, guarded, planned_s)
         axes.set(xlim=(0, planned_s), ylim=(0, limit_mib * 1.2),
@@ -67,7 +68,7 @@ def _draw_limit(axes: Axes, limit_mib: float, planned_s: float) -> None:
     axes.text(planned_s * 0.008, limit_mib * 1.012, f"limit: {limit_mib:.0f} MiB", color=_INK, va="bottom")
 
 
-def _draw_guarded(axes: Axes, guarded: Story) -> None:
+def _draw_guarded(axes: Axes, guarded: Story, planned_s: float) -> None:
     """Draw the guarded curve over a ground that has the colour of the level that held."""
     curve = [(t_s, used_bytes / _MIB) for t_s, used_bytes in guarded.used]
     for span in spans(guarded):
@@ -75,9 +76,9 @@ def _draw_guarded(axes: Axes, guarded: Story) -> None:
         axes.fill_between([t_s for t_s, _mib in part], [mib for _t_s, mib in part],
                           color=_LEVEL_COLOURS[span.level], alpha=0.55, linewidth=0)
     axes.plot([t_s for t_s, _mib in curve], [mib for _t_s, mib in curve], color=_GUARDED, linewidth=2.2)
-    for t_s, freed_bytes in guarded.evictions:
+    for (t_s, freed_bytes), row in zip(guarded.evictions, rows(guarded, planned_s), strict=True):
         after = min((mib for at_s, mib in curve if t_s - 0.5 <= at_s <= t_s + 1), default=0.0)
-        axes.annotate(f"gave back\n{format_bytes(freed_bytes)}", (t_s, after), xytext=(0, -44),
+        axes.annotate(f"gave back\n{format_bytes(freed_bytes)}", (t_s, after), xytext=(0, -44 - 28 * row),
                       textcoords="offset points", ha="center", fontsize=9, color=_GUARDED,
                       arrowprops={"arrowstyle": "<|-", "color": _GUARDED})
     if guarded.ended == "exit":
@@ -128,6 +129,16 @@ def _meaning(level: int, has_model: bool) -> str:
     if level and has_model:
         return f"level {level}: a kill within {6 - level} min"
     return f"level {level}" if level else "level 0: nothing in sight"
+
+
+def rows(story: Story, planned_s: float) -> list[int]:
+    """Return how many rows down each eviction's words stand: one further where the last ones are too near."""
+    found: list[int] = []
+    times = [t_s for t_s, _freed in story.evictions]
+    for number, t_s in enumerate(times):
+        is_near = number > 0 and t_s - times[number - 1] < planned_s / 10
+        found.append((found[-1] + 1) % _ROWS if is_near else 0)
+    return found
 
 
 class Span(NamedTuple):

@@ -20,7 +20,7 @@ Forecasts a kernel out-of-memory kill of one process or cgroup within 60, 120, 1
 300 s of its memory. {rounds} rounds x 6 classes of XGBoost trees of depth <= {depth}, {forest_bytes} bytes.
 
 ## Made from
-- {runs} recorded runs, {kills} kernel kills, {hours:.1f} quiet hours, on one machine without swap, under {limits} limits.
+- {runs} recorded runs, {kills} kernel kills, {hours:.1f} quiet hours, one machine without swap, {limits} limits.
   Programs: {programs}.
 - {simulated} simulated runs (`learn/shapes.py`), {share:.0%} of the weight in training and calibration.
   None is in any figure below, and no threshold was set with them.
@@ -30,7 +30,7 @@ MEASURED = """\
 ## Measured
 By the event protocol of DESIGN 5 (`oomguard learn evaluate --json` prints it), the compiled forest scoring as on the
 device, plain levels where it abstains. Trees, calibration and thresholds come from the other folds; so do the
-baselines' settings, by the same cost: a miss counts {miss:g} false alarms, at {kills_per_h:g} kill(s) in a guarded hour.
+baselines' settings, by the same cost: a miss counts {miss:g} false alarms, kills per guarded hour: {kills_per_h:g}.
 Columns 30-240 s: the share of kills that stood in alarm so long before.
 
 Leave one program out:
@@ -101,12 +101,14 @@ def _measured(recipe: Recipe, report: dict[str, Any]) -> str:
     intervals = {name: _interval(ours["intervals"][name]) for name in (
         "recall_60", "recall_120", "false_alarms_per_hour", "alarm_time_ratio")}
     programs = "\n".join(
-        f"- {name}: recall 60 s ahead {_two(row['recall']['60'])}, {_two(row['false_alarms_per_hour'])} false alarms/h, "
+        f"- {name}: recall 60 s ahead {_two(row['recall']['60'])}, "
+        f"{_two(row['false_alarms_per_hour'])} false alarms/h, "
         f"{_percent(row['alarm_time_ratio'])} of quiet time in alarm" for name, row in ours["by_program"].items())
     return MEASURED.format(
         miss=recipe.levels.miss_to_false_alarm, kills_per_h=recipe.levels.field_kills_per_h,
         by_program=table_of(report["systems"]), by_run=table_of(report["systems_by_run"]), programs=programs,
-        spoken=_percent(ours["operating_point"]["forecast_time_ratio"]), folds=recipe.evaluation.folds_by_run, **intervals)
+        spoken=_percent(ours["operating_point"]["forecast_time_ratio"]), folds=recipe.evaluation.folds_by_run,
+        **intervals)
 
 
 def _limits(data: dict[str, Any], leaks: dict[str, Any]) -> str:

@@ -65,7 +65,10 @@ def flatten(model: treelite.Model) -> forest.Trees:
         BundleError: it is deeper than 10, splits on categories, has other classes or features than ours, a
             non-finite threshold, or turns sums into probabilities in a way the kernel does not know.
     """
-    dump = json.loads(model.dump_as_json(pretty_print=False))
+    try:
+        dump = json.loads(model.dump_as_json(pretty_print=False))
+    except ValueError:      # treelite writes inf and nan bare, which is no JSON
+        raise BundleError("model: a threshold or a leaf is not finite") from None
     if dump["num_target"] != 1 or dump["num_class"] != [forest.CLASSES]:
         raise BundleError(f"model: {dump['num_class']} classes, not {forest.CLASSES}")
     if dump["num_feature"] > features.COUNT:
@@ -104,13 +107,13 @@ def below(threshold: float, operator: str) -> float:
         threshold: finite, of any precision.
         operator: `<` or `<=`.
     """
-    with np.errstate(over="ignore"):
-        nearest = np.float32(threshold)
     up, down = np.float32(np.inf), np.float32(-np.inf)
-    if operator == "<":      # the least float32 not below the threshold
-        return float(nearest if float(nearest) >= threshold else np.nextafter(nearest, up))
-    most = nearest if float(nearest) <= threshold else np.nextafter(nearest, down)
-    return float(np.nextafter(most, up))
+    with np.errstate(over="ignore"):      # beyond the largest float32 lies infinity, and that is right
+        nearest = np.float32(threshold)
+        if operator == "<":               # the least float32 not below the threshold
+            return float(nearest if float(nearest) >= threshold else np.nextafter(nearest, up))
+        most = nearest if float(nearest) <= threshold else np.nextafter(nearest, down)
+        return float(np.nextafter(most, up))
 
 
 class _Tree:
@@ -162,8 +165,8 @@ class _Tree:
 def _split(node: dict[str, Any]) -> tuple[float, int, tuple[int, int]]:
     """Return (float32 threshold, 2 * feature + unknown-goes-right, (child where x < threshold, other child))."""
     operator, threshold = node["comparison_op"], float(node["threshold"])
-    if not math.isfinite(threshold):
-        raise BundleError(f"model: a threshold is {threshold}")
+    if not math.isfinite(threshold):      # 1e999 is JSON
+        raise BundleError("model: a threshold or a leaf is not finite")
     left, right, unknown_goes_left = node["left_child"], node["right_child"], bool(node["default_left"])
     if operator in NEGATED:
         operator, left, right, unknown_goes_left = NEGATED[operator], right, left, not unknown_goes_left

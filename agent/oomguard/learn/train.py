@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     Progress = Callable[[str, int, int], None]
 
 LIBRARIES = ("numpy", "xgboost", "treelite", "sklearn")
+LEAST_FOLDS = 3
 CRITICAL_RATIO = 0.9        # until one is learned from where kills happen (DESIGN 4.7)
 
 
@@ -55,12 +56,15 @@ def train(recipe: Recipe, progress: Progress = silent) -> Trained:
         report of `evaluate --json`.
 
     Raises:
-        UsageError: the recordings cannot be read, or hold fewer than two programs or no kill.
+        UsageError: the recordings cannot be read, or hold fewer than three programs or no kill.
     """
     material, digest = _material(recipe)
     real = [run for run in material.runs if not run.is_simulated]
-    if len({run.app for run in real}) < 2 or not any(len(run.kills_s) for run in real):
-        raise UsageError("recordings of at least two programs, with at least one kill, are needed to learn from")
+    if min(len({run.app for run in real}), recipe.evaluation.folds_by_run) < LEAST_FOLDS:
+        raise UsageError(f"recordings of at least {LEAST_FOLDS} programs and {LEAST_FOLDS} folds by run are needed: "
+                         "one is tested, one calibrates, the rest is learned from")
+    if not any(len(run.kills_s) for run in real):
+        raise UsageError("no run in the recordings was killed: there is nothing to learn")
     by_program = folds_by_program(material.runs)
     by_run = folds_by_run(material.runs, recipe.evaluation.folds_by_run, recipe.evaluation.seed)
     splits, leaks = {}, {}

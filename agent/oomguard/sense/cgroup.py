@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from oomguard.sense.constraints import Constraint
 from oomguard.sense.fields import limit, number
 from oomguard.sense.files import GONE, KeptFile, open_if_there
 from oomguard.sense.memory_stat import StatV1, StatV2, Tally
 from oomguard.sense.sample import NAN
+from oomguard.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from oomguard.sense.machine import MachineReading

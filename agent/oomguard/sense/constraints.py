@@ -7,9 +7,9 @@ one of them is a constraint, and the binding one, with the least headroom, is ch
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from oomguard.sense.sample import NAN
+from oomguard.typed import NamedTuple
 
 MACHINE = "machine"
 PROFILE = "profile"

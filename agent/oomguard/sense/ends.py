@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Protocol
 
 from oomguard.sense.fields import number
 from oomguard.sense.files import KeptFile, below, open_if_there
 from oomguard.sense.tree import children
+from oomguard.typed import Protocol
 
 LOOKED_AT_ONCE = 16         # cgroups of a v1 tree per call; larger trees take several calls
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import NoReturn
 
 from oomguard.errors import NotPermittedError, OomguardError, TargetGoneError
+from oomguard.typed import NoReturn
 
 GONE = frozenset((errno.ENOENT, errno.ENODEV, errno.ESRCH, errno.ENOTDIR))
 DENIED = frozenset((errno.EACCES, errno.EPERM))

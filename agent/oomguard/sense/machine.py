@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.sense.constraints import MACHINE, Constraint
 from oomguard.sense.fields import Fields
@@ -13,6 +12,7 @@ from oomguard.sense.psi import UNKNOWN as NO_PRESSURE
 from oomguard.sense.psi import open_system_pressure
 from oomguard.sense.sample import NAN
 from oomguard.sense.swap import Swaps
+from oomguard.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from oomguard.sense.portable import PortableMachine

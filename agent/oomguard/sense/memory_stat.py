@@ -9,9 +9,8 @@ file (mlock, ramfs) is what of `file` is neither shmem nor on an LRU list; it is
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from oomguard.sense.fields import Fields
+from oomguard.typed import NamedTuple
 
 
 class Tally(NamedTuple):

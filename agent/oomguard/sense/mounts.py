@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from oomguard.sense.files import below, read_if_there
+from oomguard.typed import NamedTuple
 
 
 class Mount(NamedTuple):

@@ -7,14 +7,13 @@ and no kills.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import psutil
 
 from oomguard.errors import NotPermittedError, OomguardError, TargetGoneError, UsageError
 from oomguard.sense.constraints import MACHINE, Constraint, binding, profile_constraint
 from oomguard.sense.machine import MachineReading
 from oomguard.sense.sample import NAN, Sample
+from oomguard.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from oomguard.profile import Profile

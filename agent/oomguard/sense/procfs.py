@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from oomguard.errors import TargetGoneError
 from oomguard.sense.fields import Fields
 from oomguard.sense.files import KeptFile, below, raise_for, read_if_there
+from oomguard.typed import NamedTuple
 
 DEAD = (b"Z", b"X", b"x")
 STATE, MAJOR_FAULTS, THREADS, START_TIME = 0, 9, 17, 19     # words of /proc/PID/stat after the name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, cast
 
 from oomguard.errors import TargetGoneError, UsageError
 from oomguard.sense.cgroup import Cgroup
@@ -23,6 +22,7 @@ from oomguard.sense.psi import Pressure, open_pressure
 from oomguard.sense.sample import NAN, Sample
 from oomguard.sense.target import Found
 from oomguard.sense.tree import pids_in
+from oomguard.typed import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from oomguard.profile import Profile

@@ -7,10 +7,9 @@ nobody) can put there what the machine has room for, available / r, and no more.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from oomguard.sense.files import KeptFile, below, open_if_there
 from oomguard.sense.sample import NAN
+from oomguard.typed import NamedTuple
 
 UNMEASURED_RATIO = 0.5          # the kernel's own expectation: "2:1" (admin-guide/blockdev/zram.rst)
 MEASURABLE_BYTES = 1 << 20      # with less than this stored, overhead drowns the ratio

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.errors import NotPermittedError, TargetGoneError, UsageError
 from oomguard.sense.files import below, raise_for
 from oomguard.sense.mounts import Hierarchies, Mount, cgroups_of, find_hierarchies
 from oomguard.sense.procfs import Process, is_called, pids
 from oomguard.sense.tree import walk
+from oomguard.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from oomguard.decide.plan import TargetPlan

@@ -10,7 +10,6 @@ from __future__ import annotations
 import _socket
 from collections.abc import Callable, Mapping
 from select import EPOLLIN, EPOLLOUT
-from typing import Protocol
 
 from oomguard.clock import now_s
 from oomguard.errors import OomguardError
@@ -18,6 +17,7 @@ from oomguard.tell.connection import MESSAGES_PER_S, Client
 from oomguard.tell.door import Door
 from oomguard.tell.log import Log
 from oomguard.tell.wire import VERSION, Message, WireError, decode, encode, refusal
+from oomguard.typed import Protocol
 
 CLIENTS_MAX = 64
 BACKLOG_MAX_BYTES = 256 * 1024      # a client with so much unread is dropped before more is kept for it

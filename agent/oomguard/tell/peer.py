@@ -5,7 +5,8 @@ from __future__ import annotations
 import _socket
 import os
 import struct
-from typing import NamedTuple
+
+from oomguard.typed import NamedTuple
 
 _SO_PEERGROUPS = 59         # asm-generic/socket.h, Linux >= 4.13; Python has no name for it
 _GROUPS_MAX_BYTES = 1024    # 256 groups; CPython's getsockopt takes no larger buffer

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import os
 from math import inf
-from typing import Any, NamedTuple
 
 from oomguard import features
 from oomguard.errors import BundleError
 from oomguard.forest import HORIZONS_S, Forest, Knots
+from oomguard.typed import Any, NamedTuple
 
 FORMAT = 1
 MANIFEST_MAX_BYTES = 256 * 1024
