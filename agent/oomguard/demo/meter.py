@@ -64,13 +64,12 @@ class ProcessMeter:
 def meter_of(pid: int, folder: str) -> Meter:
     """Return the meter for a running app: of the enclosure called `folder` if it sits in that one, else its own."""
     hierarchies = find_hierarchies()
+    memory, unified = hierarchies.memory, hierarchies.unified
     path, unified_path = cgroups_of(read_if_there(f"/proc/{pid}/cgroup"), hierarchies)
-    if hierarchies.memory is None or not os.path.basename(path) != folder:
+    if memory is None or os.path.basename(path) != folder:      # another's: never to be removed as if it were ours
         return ProcessMeter(pid)
-    directory = hierarchies.memory.path + path
     if hierarchies.version == 2:
-        return EnclosureMeter(Enclosure("v2", path, directory))
-    unified = hierarchies.unified
+        return EnclosureMeter(Enclosure("v2", path, memory.path + path))
     is_beside = unified is not None and os.path.basename(unified_path) == folder
     beside = unified.path + unified_path if unified is not None and is_beside else ""
-    return EnclosureMeter(Enclosure("v1", path, directory, beside))
+    return EnclosureMeter(Enclosure("v1", path, memory.path + path, beside))
