@@ -130,7 +130,7 @@ def _held(call: Call, need_s: float, slot: int) -> Call:
             state[slot] = NAN
             return truth
         since_s = state[slot]
-        if since_s != since_s:
+        if not since_s <= view.t_s:         # NaN: it begins now; the future: a damaged state
             state[slot] = since_s = view.t_s
         return view.t_s - since_s >= need_s
 
