@@ -173,14 +173,21 @@ class TestPlacesOfVersion2:
         assert (own / "oomguard-self/cgroup.procs").read_text() == "0"
         assert (own / "cgroup.subtree_control").read_text() == "+memory"
 
-    def test_root_does_not_divide_what_was_not_given(self, fake: FakeKernel, tmp_path: Path,
-                                                     monkeypatch: pytest.MonkeyPatch) -> None:
-        """Root alone in a unit without Delegate= gets a sibling: systemd would undo a division."""
+    def test_alone_in_a_container_it_moves_down(self, fake: FakeKernel, tmp_path: Path) -> None:
+        """The only process of a container divides the container's cgroup: there is nothing above to ask."""
+        (tmp_path / "proc/self/cgroup").write_text("0::/\n")
+        top = fake.group("/", procs=f"{os.getpid()}\n")
+        made = Enclosure.make("player", root=str(tmp_path))
+        assert made.path == f"/oomguard-player-{os.getpid()}"
+        assert (top / "oomguard-self/cgroup.procs").read_text() == "0"
+
+    def test_what_was_not_given_is_not_divided(self, fake: FakeKernel, tmp_path: Path,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
+        """Alone in a unit without Delegate= a sibling is made: systemd would stop the unit at the first kill."""
         fake.group("/", "memory")
         fake.group("/app.slice", "memory")
         own = fake.group("/app.slice/app.service", procs=f"{os.getpid()}\n")
         refuse(monkeypatch, own)
-        monkeypatch.setattr(module.os, "geteuid", lambda: 0)
         made = Enclosure.make("player", root=str(tmp_path))
         assert made.path == f"/app.slice/oomguard-player-{os.getpid()}"
         assert not (own / "oomguard-self").exists()

@@ -161,7 +161,7 @@ def _places(own: str) -> list[str]:
 
 def _hand_down_memory(directory: str, is_own: bool) -> None:
     """See that children of `directory` get the memory controller and we may move there. Raises OSError."""
-    if not os.access(directory + "/cgroup.procs", os.W_OK, effective_ids=True):
+    if not _may_move_below(directory):
         raise PermissionError(errno.EACCES, "its cgroup.procs is not ours to write")
     control = directory + "/cgroup.subtree_control"
     if b"memory" in read_if_there(control).split():
@@ -180,18 +180,21 @@ def _hand_down_memory(directory: str, is_own: bool) -> None:
 def _is_divisible(directory: str) -> bool:
     """Return whether the own cgroup is given to us to divide, and we alone sit in it.
 
-    What root may write, systemd may still undo; so root asks for the mark that systemd leaves (Delegate=yes),
-    unless it is the root of a container.
+    systemd marks what it gives (Delegate=yes). What it does not give it may take back, and it stops a unit in
+    which anything is OOM-killed (OOMPolicy=stop: seen); so without the mark a sibling is better, where it may be.
     """
     if read_if_there(directory + "/cgroup.procs", 1 << 20).split() != [str(os.getpid()).encode()]:
         return False
-    if os.geteuid() != 0 or not os.path.exists(os.path.dirname(directory) + "/cgroup.procs"):
-        return True
     for mark in ("trusted.delegate", "user.delegate"):
         with suppress(OSError):
             if os.getxattr(directory, mark) == b"1":
                 return True
-    return False
+    return not _may_move_below(os.path.dirname(directory))
+
+
+def _may_move_below(directory: str) -> bool:
+    """Return whether processes may be moved between the children of `directory`, as far as rights go."""
+    return os.access(directory + "/cgroup.procs", os.W_OK, effective_ids=True)
 
 
 def _move_down(directory: str) -> None:

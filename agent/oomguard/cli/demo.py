@@ -30,6 +30,7 @@ EXAMPLES = """\
   oomguard demo --json | jq .arms
 """
 _IN_SCOPE = "OOMGUARD_DEMO_IN_SCOPE"    # set for the demo that systemd-run starts, so that it is not started again
+_SCOPE = ("systemd-run", "--user", "--scope", "--quiet", "-p", "Delegate=yes")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -115,14 +116,13 @@ def _may_use_scopes() -> bool:
     if shutil.which("systemd-run") is None:
         return False
     try:
-        tried = subprocess.run(["systemd-run", "--user", "--scope", "--quiet", "true"],
-                               check=False, timeout=10, capture_output=True)
+        tried = subprocess.run([*_SCOPE, "true"], check=False, timeout=10, capture_output=True)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return tried.returncode == 0
 
 
 def _go_on_in_a_scope() -> None:
-    """Become the same command in a scope of the user's service manager: beside it, cgroups may be made."""
-    argv = ["systemd-run", "--user", "--scope", "--quiet", "--collect", sys.executable, "-m", "oomguard", *sys.argv[1:]]
+    """Become the same command in a scope of the user's service manager, where cgroups may be made."""
+    argv = [*_SCOPE, "--collect", sys.executable, "-m", "oomguard", *sys.argv[1:]]
     os.execvpe(argv[0], argv, os.environ | {_IN_SCOPE: "1"})  # noqa: S606
