@@ -570,9 +570,11 @@ static PyObject *k_features(PyObject *self, PyObject *const *args, Py_ssize_t n)
     Py_RETURN_NONE;
 }
 
-static PyObject *forecast_tuple(const double *p)
+/* `type` is tuple or a named tuple of five fields. */
+static PyObject *forecast_tuple(const double *p, PyTypeObject *type)
 {
-    PyObject *tuple = PyTuple_New(HORIZONS);
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    PyObject *tuple = allocate(type, HORIZONS);
     for (int i = 0; tuple && i < HORIZONS; i++) {
         PyObject *item = PyFloat_FromDouble(p[i]);
         if (!item || PyTuple_SetItem(tuple, i, item) < 0) { Py_DECREF(tuple); return NULL; }
@@ -593,7 +595,7 @@ static PyObject *forest_score(PyObject *self, PyObject *const *args, Py_ssize_t 
     PyBuffer_Release(&window);
     if (is_scored < 0) return NULL;
     if (!is_scored) Py_RETURN_NONE;
-    return forecast_tuple(p);
+    return forecast_tuple(p, &PyTuple_Type);
 }
 
 static PyObject *forest_margins(PyObject *self, PyObject *const *args, Py_ssize_t n)
@@ -783,7 +785,70 @@ static void forest_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
+/* A forest with one window and its facts at hand, so that a score takes hold of nothing. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *forest, *type;
+    Py_buffer window, facts;
+} Bound;
+
+static PyObject *bound_type;    /* set once at import; one interpreter */
+
+static PyObject *forest_bind(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    if (!needs(n, 3, 3)) return NULL;
+    if (!PyType_Check(args[2]) || !PyType_IsSubtype((PyTypeObject *)args[2], &PyTuple_Type))
+        return PyErr_Format(PyExc_TypeError, "bind takes a tuple type");
+    allocfunc allocate = (allocfunc)PyType_GetSlot((PyTypeObject *)bound_type, Py_tp_alloc);
+    Bound *bound = (Bound *)allocate((PyTypeObject *)bound_type, 0);
+    if (!bound) return NULL;
+    bound->forest = Py_NewRef(self);
+    bound->type = Py_NewRef(args[2]);
+    if (!take(args[0], &bound->window, sizeof(struct window), 0, "window")) { bound->window.obj = NULL; Py_DECREF(bound); return NULL; }
+    if (!take(args[1], &bound->facts, STATICS * sizeof(double), 0, "static facts")) { bound->facts.obj = NULL; Py_DECREF(bound); return NULL; }
+    return (PyObject *)bound;
+}
+
+static PyObject *bound_score(PyObject *self, PyObject *unused)
+{
+    Bound *bound = (Bound *)self;
+    double p[HORIZONS];
+    (void)unused;
+    if (!bound->window.obj) return PyErr_Format(PyExc_ValueError, "score after release");
+    if (!score((Forest *)bound->forest, bound->window.buf, bound->facts.buf, p)) Py_RETURN_NONE;
+    return forecast_tuple(p, (PyTypeObject *)bound->type);
+}
+
+static PyObject *bound_release(PyObject *self, PyObject *unused)
+{
+    Bound *bound = (Bound *)self;
+    (void)unused;
+    PyBuffer_Release(&bound->window);       /* harmless when released already */
+    PyBuffer_Release(&bound->facts);
+    Py_RETURN_NONE;
+}
+
+static void bound_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyBuffer_Release(&((Bound *)self)->window);
+    PyBuffer_Release(&((Bound *)self)->facts);
+    Py_XDECREF(((Bound *)self)->forest);
+    Py_XDECREF(((Bound *)self)->type);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef bound_methods[] = {
+    {"score", bound_score, METH_NOARGS, "score() -> forecast or None"},
+    {"release", bound_release, METH_NOARGS, "let the window go"},
+    {NULL, NULL, 0, NULL}};
+static PyType_Slot bound_slots[] = {{Py_tp_dealloc, bound_dealloc}, {Py_tp_methods, bound_methods}, {0, NULL}};
+static PyType_Spec bound_spec = {"oomguard._kernel.Bound", sizeof(Bound), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, bound_slots};
+
 static PyMethodDef forest_methods[] = {
+    {"bind", (PyCFunction)(void (*)(void))forest_bind, METH_FASTCALL, "bind(window, facts, forecast_type) -> Bound"},
     {"score", (PyCFunction)(void (*)(void))forest_score, METH_FASTCALL, "score(window, facts) -> (p60, p120, p180, p240, p300) or None"},
     {"score_batch", (PyCFunction)(void (*)(void))forest_score_batch, METH_FASTCALL, "score_batch(windows, facts, out)"},
     {"margins", (PyCFunction)(void (*)(void))forest_margins, METH_FASTCALL, "margins(rows float32[n][F], out float64[n][K])"},
@@ -835,7 +900,8 @@ static PyMethodDef methods[] = {
 static int add_all(PyObject *module)
 {
     forest_type = PyType_FromSpec(&forest_spec);
-    if (!forest_type || PyModule_AddObjectRef(module, "Forest", forest_type) < 0) return -1;
+    bound_type = PyType_FromSpec(&bound_spec);
+    if (!forest_type || !bound_type || PyModule_AddObjectRef(module, "Forest", forest_type) < 0) return -1;
     if (PyModule_AddIntConstant(module, "WINDOW_BYTES", sizeof(struct window)) < 0) return -1;
     if (PyModule_AddIntConstant(module, "FEATURES", FEATURES) < 0) return -1;
     return PyModule_AddIntConstant(module, "SERIES_ROWS", SERIES_ROWS);

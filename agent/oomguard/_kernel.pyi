@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from typing_extensions import Buffer
 
+from oomguard.forecast import Forecast
 from oomguard.sense.sample import Sample
 
 WINDOW_BYTES: int
@@ -28,6 +29,9 @@ class Forest:
     """A checked forest: `forest.Forest` keeps it."""
 
     def __new__(cls, data: Buffer, low: Buffer, high: Buffer, knots: Buffer, /) -> Forest: ...
+    def bind(self, window: Buffer, facts: Buffer, forecast_type: type[Forecast], /) -> Bound:
+        """Return what scores this window from now on; it holds both buffers until `release`."""
+
     def score(self, window: Buffer, facts: Buffer, /) -> tuple[float, ...] | None:
         """Return p60…p300 or None: `forest.Forest.reference_score`."""
 
@@ -36,3 +40,12 @@ class Forest:
 
     def margins(self, rows: Buffer, out: Buffer, /) -> None:
         """Write float64[n][classes], the summed leaves of float32[n][FEATURES]. Releases the GIL."""
+
+class Bound:
+    """A forest with one window at hand."""
+
+    def score(self) -> Forecast | None:
+        """Return the forecast for the window as it is now, or None. Raises ValueError after release."""
+
+    def release(self) -> None:
+        """Let the window go, so that it can be closed."""

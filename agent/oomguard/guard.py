@@ -114,6 +114,7 @@ class TargetGuard:
         """Let go of the target; the window's file stays."""
         self.releases.close()
         self.sensor.close()
+        self.scorer.release()
         self._state.release()
         self.window.close()
 
