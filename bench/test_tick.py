@@ -28,16 +28,18 @@ def descriptors():
 
 @contextmanager
 def cgroups(count):
-    made = []
-    try:
-        for i in range(count):
-            made.append(Enclosure.make(f"scale{i}", 256 << 20))  # noqa: PERF401  what was made is removed
+    with ExitStack() as stack:
+        made = [_cgroup(f"scale{i}", stack) for i in range(count)]
         yield [TargetPlan(f"t{i}", "cgroup", each.path) for i, each in enumerate(made)]
+
+
+def _cgroup(name, stack):
+    try:
+        made = Enclosure.make(name, 256 << 20)
     except OomguardError as error:
         pytest.skip(str(error))
-    finally:
-        for each in made:
-            each.remove(kill=True)
+    stack.callback(made.remove, kill=True)
+    return made
 
 
 @contextmanager

@@ -155,7 +155,7 @@ class Ticking:
             stack.callback(close)
         self.guards.look_for_targets()
         if self.guards.missing:
-            raise SkippedError(self.guards.last_problem)
+            raise SkippedError(f"not to be guarded: {', '.join(target.name for target in self.guards.missing)}")
         for guard in self.guards.by_name.values():
             self._fill(guard)
         self._at_s, self.told = now_s() + 301, 0
