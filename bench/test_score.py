@@ -10,7 +10,7 @@ import pytest
 
 from floor import Floor
 from oomguard import features, forest
-from oomguard.scorer import Scorer
+from oomguard.measure import stages
 from oomguard.series import features_of_run, series_rows
 from oomguard.trust.bundle import load_shipped
 from peers import booster_of
@@ -34,13 +34,13 @@ def booster():
 
 
 def test_score_from_python_beside_the_c_loop(bench, floor, side_by_side, figure):
-    score, windows, floors, walks = Scorer(bench.model, bench.plan.profile).score, bench.windows, [], []
+    held, floors, walks = [(scorer.score, window) for scorer, window in stages.scorers(bench)], [], []
 
     def all_windows():
-        for window in windows:
+        for score, window in held:
             score(window)
     took = side_by_side({"score": all_windows, "floor": lambda: floors.append(floor.score_us()),
-                         "walk": lambda: walks.append(floor.walk_us())}, 200, len(windows))
+                         "walk": lambda: walks.append(floor.walk_us())}, 200, len(held))
     floor_us = statistics.median(floors)
     figure("score from Python", took["score"], "us", how="window to forecast, 512 windows in turn, p50 of rounds")
     figure("score in a C loop", floor_us, "us", how="the same kernel and windows, no Python")
@@ -83,12 +83,12 @@ def test_one_row_beside_the_peers(bench, booster, rows, side_by_side, figure):
     uncalibrated = forest.Forest(load_shipped().forest, *everywhere, ((),) * 5)
     ours = np.array([uncalibrated.score(*pair) for pair in bench.pairs])
     assert np.allclose(told, ours, atol=1e-5)       # it is the same model
-    score, windows = Scorer(bench.model, bench.plan.profile).score, bench.windows[:128]
+    held = stages.scorers(bench)[:128]
 
     def each(function, arguments):
         return lambda: [function(argument) for argument in arguments]
     took = side_by_side({
-        "oomguard": each(score, windows),
+        "oomguard": lambda: [scorer.score(window) for scorer, window in held],
         "xgboost inplace_predict": each(booster.inplace_predict, one),
         "treelite GTIL": each(lambda row: treelite.gtil.predict(imported, row, nthread=1), one)}, 15, 128)
     for name in ("xgboost inplace_predict", "treelite GTIL"):
