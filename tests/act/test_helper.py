@@ -24,7 +24,7 @@ from oomguard.clock import now_s
 from oomguard.decide.plan import HookPlan
 
 if TYPE_CHECKING:
-    from conftest import Bench
+    from runner_bench import Bench
 
 MIB = 1 << 20
 REQUEST = Request(level=4, needed_bytes=5 * MIB, deadline_s=20, reason="level 4 >= 2", target="app",
@@ -64,7 +64,7 @@ def test_release_all_and_ratio_are_told(bench: Bench) -> None:
 
 def test_a_commands_environment_speaks_to_no_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What systemd gave the daemon for itself is not passed on; the rest of the environment is."""
-    from conftest import Bench
+    from runner_bench import Bench
 
     for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS", "MEMORY_PRESSURE_WATCH"):
         monkeypatch.setenv(name, "1")
@@ -152,7 +152,7 @@ def test_an_order_too_long_fails_alone(bench: Bench) -> None:
 
 def test_a_dry_run_starts_signals_and_reclaims_nothing(tmp_path: Path, child: Child) -> None:
     """Every kind goes through the helper and back without the last step."""
-    from conftest import Bench
+    from runner_bench import Bench
 
     cgroup = make_cgroup(tmp_path)
     bench = Bench(Runner(dry_run=True, root=str(tmp_path)))
@@ -306,7 +306,7 @@ def reclaim_hook(deadline_s: float = 10.0) -> Hook:
 @pytest.fixture
 def rooted(tmp_path: Path) -> Iterator[Bench]:
     """A runner that looks for cgroups below a folder of the test's."""
-    from conftest import Bench
+    from runner_bench import Bench
 
     made = Bench(Runner(root=str(tmp_path)))
     yield made
@@ -563,7 +563,7 @@ def test_the_helper_stops_on_nonsense() -> None:
 
 def test_a_helper_that_speaks_another_version_is_not_used(tmp_path: Path) -> None:
     """An interpreter that says a foreign hello is dropped, and hooks are refused with that reason."""
-    from conftest import Bench
+    from runner_bench import Bench
 
     foreign = tmp_path / "python"
     foreign.write_text('#!/bin/sh\nprintf \'{"hello":99,"pid":5}\' >&3\nexec sleep 1000\n')
@@ -577,7 +577,7 @@ def test_a_helper_that_speaks_another_version_is_not_used(tmp_path: Path) -> Non
 
 def test_a_helper_that_cannot_be_started_leaves_the_runner_working() -> None:
     """Without an interpreter to run, hooks for the helper are refused, and the others go on."""
-    from conftest import Bench
+    from runner_bench import Bench
 
     bench = Bench(Runner(executable="/no/such/python"))
     hook = bench.command("true")
@@ -594,7 +594,7 @@ def test_bytes_not_told_by_the_helper_are_unknown(bench: Bench) -> None:
 
 def test_a_helper_of_its_own_service_serves_one_daemon_after_the_other(tmp_path: Path) -> None:
     """Handed a listening socket as systemd does, it outlives daemons; when it dies, it is connected to anew."""
-    from conftest import Bench
+    from runner_bench import Bench
 
     path = str(tmp_path / "helper.sock")
 

@@ -20,7 +20,7 @@ from oomguard.act.worker import STUCK_MAX, Workers
 from oomguard.clock import now_s
 
 if TYPE_CHECKING:
-    from conftest import Bench
+    from runner_bench import Bench
 
 MIB = 1 << 20
 REQUEST = Request(level=3, needed_bytes=MIB, reason="because", target="app")
