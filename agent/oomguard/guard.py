@@ -5,7 +5,7 @@ from __future__ import annotations
 from oomguard.clock import now_s
 from oomguard.decide.levels import level_of
 from oomguard.decide.view import View
-from oomguard.errors import TargetGoneError
+from oomguard.errors import OomguardError
 from oomguard.forecast import Forecast, time_to_limit_s
 from oomguard.sense.sample import NAN, Sample
 from oomguard.typed import TYPE_CHECKING, NamedTuple
@@ -101,7 +101,7 @@ class TargetGuard:
         """Read the target once more, just before a hook; the last sample serves where it cannot be read."""
         try:
             return self._sense(self._machine.read(), now_s(), 0.0)
-        except (TargetGoneError, OSError):      # it went this very moment: the next tick says so
+        except (OomguardError, OSError):        # it went this very moment: the next tick says so
             if self.reading is None:
                 raise
             return self.reading.sample

@@ -102,7 +102,8 @@ class Guards:
         """Hand the outcomes of hooks to the targets they are of."""
         may_start_helper = self._runner.helper_pid < 0 and self._has_room()
         for outcome in self._runner.poll(now_s(), is_quiet=may_start_helper):
-            any(guard.finished(outcome) for guard in self.by_name.values())
+            if not any(guard.finished(outcome) for guard in self.by_name.values()):
+                self._tell("hook-ended", hook=outcome.hook, ok=outcome.ok, because=outcome.why or "its target is gone")
 
     def _has_room(self) -> bool:
         """Return whether a helper would fit: what bounds us too is not near its limit.
