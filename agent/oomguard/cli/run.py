@@ -13,7 +13,7 @@ from oomguard.cli.start import (
     bundle_or_problem,
     log_options,
     plan_of,
-    target_of,
+    targets_of,
 )
 from oomguard.decide.plan import TargetPlan
 from oomguard.profile import Profile
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check everything, then become the daemon."""
     args.rules = args.rules or args.rules_file
-    targets = tuple(target_of(text) for text in args.target)
+    targets = targets_of(args.target)
     if not targets and not args.rules:
         targets = (_here(),)
     plan = plan_of(args, targets)

@@ -84,6 +84,16 @@ def target_of(text: str, name: str = "") -> TargetPlan:
     raise UsageError(f"target {text!r} is not one of {TARGET_FORMS}")
 
 
+def targets_of(texts: list[str]) -> tuple[TargetPlan, ...]:
+    """Return the targets in these words, each under a name of its own. Raises UsageError when one comes twice."""
+    if len(set(texts)) < len(texts):
+        raise UsageError("the same target is named twice")
+    found = [target_of(text) for text in texts]
+    names = [target.name for target in found]
+    return tuple(target if names.count(target.name) == 1 else target._replace(name=text)
+                 for target, text in zip(found, texts, strict=True))
+
+
 def _cadence_s(text: str) -> float:
     try:
         cadence_s = parse_seconds(text)
