@@ -9,16 +9,17 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import isfinite, nan
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oomguard.errors import NotPermittedError, UsageError
 from oomguard.record import layout
 from oomguard.record.decode import Damage, Frame, frames, read_header
 from oomguard.record.layout import NUMBERS, Header
 from oomguard.record.segments import CLOCK_SET_S, sequence_of
+
+if TYPE_CHECKING:           # numpy is for those who read samples; a list of runs does without
+    import numpy as np
+    from numpy.typing import NDArray
 
 COLUMNS = ("t_s", "late_s", *NUMBERS)
 FILE_MAX_BYTES = 1 << 30
@@ -79,8 +80,10 @@ class JournalRun:
 
     @property
     def numbers(self) -> NDArray[np.float64]:
-        """float64[n, 16], the columns of COLUMNS; NaN where unknown."""
-        return np.frombuffer(self.rows, np.float64).reshape(-1, len(COLUMNS))
+        """float64[n, 16], the columns of COLUMNS; NaN where unknown. A copy."""
+        import numpy as np
+
+        return np.frombuffer(bytes(self.rows), np.float64).reshape(-1, len(COLUMNS))
 
     def column(self, name: str) -> NDArray[np.float64]:
         """Return one of COLUMNS, float64[n]."""
@@ -89,6 +92,11 @@ class JournalRun:
 
     def __len__(self) -> int:
         return len(self.rows) // _ROW.size
+
+    @property
+    def last_t_s(self) -> float:
+        """Time of the last sample, NaN where there is none."""
+        return float(_ROW.unpack_from(self.rows, len(self.rows) - _ROW.size)[0]) if self.rows else nan
 
     def names(self) -> tuple[list[str], list[str | None]]:
         """Return the constraint and the phase at each sample."""
@@ -256,9 +264,9 @@ class _Reading:
         payload = frame.payload
         try:
             (number,) = layout.RUN_NUMBER.unpack_from(payload)
+            self._take[frame.kind](number, payload)
             if number in self._open:
                 self._open[number].run.bytes += len(payload) + layout.FRAME_OVERHEAD_BYTES
-            self._take[frame.kind](number, payload)
         except (struct.error, ValueError, IndexError, ArithmeticError, RecursionError):
             self.losses.strange_frames += 1
 
@@ -384,7 +392,8 @@ class _Reading:
 
 def _settle_kill(run: JournalRun, kill: Kill) -> None:
     """Take in the kill that ended a run: it may have been seen already, as a kill inside, at the last tick."""
-    if run.kills and not run.kills[-1].whole_target and len(run) and run.kills[-1].t_s >= run.column("t_s")[-1]:
+    seen = run.kills[-1] if run.kills else None
+    if seen is not None and not seen.whole_target and (seen.t_s >= kill.t_s or seen.t_s >= run.last_t_s):
         kill = kill._replace(t_s=run.kills.pop().t_s)
     if isfinite(kill.t_s) and not any(each.whole_target for each in run.kills):
         run.kills.append(kill)
