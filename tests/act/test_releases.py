@@ -1,0 +1,211 @@
+"""The releases of one target: one hook at a time, looked at again, measured by samples. The runner is a fake."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from oomguard.act.hooks import Hook, Outcome, Request
+from oomguard.act.releases import Releases
+from oomguard.decide.decide import Decision
+from oomguard.decide.plan import Action, Release
+from oomguard.sense.sample import Sample
+from oomguard.window import Window
+
+MIB = 1 << 20
+LIMIT_BYTES = 256.0 * MIB
+ALL, NEEDED = Release("all"), Release("needed")
+
+
+class FakeRunner:
+    """Takes orders and does nothing: the test says what came of them."""
+
+    def __init__(self) -> None:
+        self.orders: list[tuple[Hook, Request]] = []
+
+    def start(self, hook: Hook, request: Request) -> int:
+        self.orders.append((hook, request))
+        return len(self.orders)
+
+
+class Scene:
+    """One target with its hooks."""
+
+    def __init__(self, *hooks: Hook) -> None:
+        self.runner, self.window = FakeRunner(), Window.in_memory()
+        self.told: list[tuple[str, dict[str, Any]]] = []
+        self.releases = Releases(hooks, self.runner, self.window, self._tell, 0.9, lambda: ("app", (7,), "/app"))  # type: ignore[arg-type]
+        self.now = self.sample(0.0, 20 * MIB)
+
+    def _tell(self, event: str, severity: str = "info", /, **fields: Any) -> None:
+        self.told.append((event, fields | {"severity": severity}))
+
+    def sample(self, t_s: float, headroom_bytes: float, constraint: str = "cgroup:/app") -> Sample:
+        return Sample(t_s, constraint, LIMIT_BYTES, headroom_bytes, LIMIT_BYTES - headroom_bytes)
+
+    def begin(self, *actions: Action, level: int = 3) -> None:
+        self.window.push(self.now)
+        self.releases.begin(Decision("trim", 0, actions, "level 3 >= 2"), 30.0, self.now, level, lambda: self.now)
+
+    def finish(self, ok: bool = True, freed_bytes: float = float("nan"), ticket: int = 0, t_s: float = 1.0) -> bool:
+        hook, _request = self.runner.orders[-1]
+        outcome = Outcome(hook.name, ok, freed_bytes, 0.5, "" if ok else "raised", ticket or len(self.runner.orders))
+        return self.releases.finished(outcome, t_s, lambda: self.now)
+
+    def see(self, t_s: float, headroom_bytes: float, level: int = 3, constraint: str = "cgroup:/app") -> None:
+        self.now = self.sample(t_s, headroom_bytes, constraint)
+        self.releases.see(self.now, level)
+
+    def names(self) -> list[str]:
+        return [event for event, _fields in self.told]
+
+    def last(self) -> dict[str, Any]:
+        return self.told[-1][1]
+
+
+def hook(name: str = "cache", cost: float = 1.0) -> Hook:
+    return Hook.from_call(name, lambda request: None, cost=cost)
+
+
+def test_a_release_is_measured_by_the_samples_that_follow() -> None:
+    """From the request to the line in the log: what was asked, claimed and seen."""
+    scene = Scene(hook())
+    scene.begin(Action("cache", ALL))
+    (_hook, request), = scene.runner.orders
+    assert (request.level, request.release_all, request.target, request.pids, request.cgroup) == (
+        3, True, "app", (7,), "/app")
+    assert request.reason == "trim: level 3 >= 2"
+    assert scene.releases.is_busy
+    assert scene.finish(freed_bytes=100 * MIB)
+    assert not scene.releases.is_busy
+    for t_s, headroom in ((2.0, 80 * MIB), (3.0, 120 * MIB), (4.5, 110 * MIB)):
+        scene.see(t_s, headroom)
+    assert scene.names() == ["release"]
+    told = scene.last()
+    assert (told["requested_bytes"], told["claimed_bytes"], told["freed_bytes"]) == ("all", 100 * MIB, 100 * MIB)
+    assert told["severity"] == "notice" and told["why"] is None
+    assert scene.releases.count == 1 and scene.releases.bytes_total == 100 * MIB
+
+
+def test_one_hook_works_at_a_time() -> None:
+    """`any` with `all` reaches every hook, cheapest first; the next one starts when the one before has ended."""
+    scene = Scene(hook("dear", 5.0), hook("cheap", 1.0))
+    scene.begin(Action("any", ALL))
+    assert [each.name for each, _request in scene.runner.orders] == ["cheap"]
+    assert scene.releases.is_busy
+    scene.finish()
+    assert [each.name for each, _request in scene.runner.orders] == ["cheap", "dear"]
+    assert scene.releases.is_busy
+    scene.finish()
+    assert not scene.releases.is_busy
+
+
+def test_an_outcome_of_another_target_is_left_alone() -> None:
+    """Tickets tell whose it is."""
+    scene = Scene(hook())
+    assert not scene.releases.finished(Outcome("cache", True, 1.0, 0.1, "", 1), 1.0, lambda: scene.now)
+    scene.begin(Action("cache", ALL))
+    assert not scene.finish(ticket=99)
+    assert scene.releases.is_busy
+
+
+def test_memory_that_came_back_by_itself_is_not_asked_for() -> None:
+    """The look just before the hook shows it; `all` is asked for all the same."""
+    scene = Scene(hook())
+    before = scene.now
+    scene.window.push(before)
+    back = scene.sample(0.1, 200 * MIB)
+    decision = Decision("trim", 0, (Action("cache", NEEDED),), "level 3 >= 2")
+    scene.releases.begin(decision, 30.0, before, 3, lambda: back)
+    assert scene.runner.orders == [] and scene.names() == ["release-dropped"] and not scene.releases.is_busy
+    everything = Decision("last", 1, (Action("cache", ALL),), "level 5 >= 5")
+    scene.releases.begin(everything, 30.0, before, 5, lambda: back)
+    assert len(scene.runner.orders) == 1
+
+
+@pytest.mark.parametrize("why", ["no such hook", "on hold"])
+def test_nobody_to_ask_is_said(why: str) -> None:
+    """A rule that reaches nobody must not look as if it had helped."""
+    only = hook()
+    if why == "on hold":
+        only.on_hold_until_s = 1e9
+    scene = Scene(only)
+    scene.begin(Action("cache" if why == "on hold" else "other", ALL))
+    assert scene.names() == ["nobody-to-ask"] and scene.last()["severity"] == "warning"
+    assert not scene.releases.is_busy
+
+
+def test_a_failed_hook_is_told_and_the_next_one_asked() -> None:
+    """Failure is no end of the list."""
+    scene = Scene(hook("cheap", 1.0), hook("dear", 5.0))
+    scene.begin(Action("any", ALL))
+    scene.finish(ok=False)
+    assert scene.names()[0] == "hook-failed"
+    assert scene.told[0][1]["because"] == "raised"
+    assert [each.name for each, _request in scene.runner.orders] == ["cheap", "dear"]
+
+
+def test_a_lie_is_told_as_a_warning() -> None:
+    """Claimed 100 MiB, seen nothing; and the honest counterpart above is a notice."""
+    scene = Scene(hook())
+    scene.begin(Action("cache", ALL))
+    scene.finish(freed_bytes=100 * MIB)
+    scene.see(2.0, 20 * MIB)
+    scene.see(5.0, 20 * MIB)
+    assert scene.last()["severity"] == "warning" and "claimed" in scene.last()["why"]
+
+
+def test_samples_of_another_constraint_do_not_measure() -> None:
+    """Its headroom is another quantity: nothing is known of what was freed, and nothing is learned."""
+    only = hook()
+    scene = Scene(only)
+    scene.begin(Action("cache", ALL))
+    scene.finish(freed_bytes=100 * MIB)
+    scene.see(2.0, 220 * MIB, constraint="machine")
+    scene.see(5.0, 220 * MIB, constraint="machine")
+    assert scene.last()["freed_bytes"] != scene.last()["freed_bytes"]
+    assert not only.is_measured and scene.releases.bytes_total == 0.0
+
+
+def test_the_next_costlier_hook_is_asked_when_the_last_did_not_help() -> None:
+    """And after a quiet time the cheapest comes first again."""
+    scene = Scene(hook("cheap", 1.0), hook("dear", 5.0))
+    scene.begin(Action("any", NEEDED))
+    scene.finish()
+    scene.see(5.0, 20 * MIB)                # nothing came
+    scene.begin(Action("any", NEEDED))
+    assert scene.runner.orders[-1][0].name == "dear"
+    scene.finish(t_s=6.0)
+    scene.see(10.0, 20 * MIB)
+    scene.see(11.0, 200 * MIB, level=0)
+    scene.now = scene.sample(12.0, 20 * MIB)
+    scene.begin(Action("any", NEEDED))
+    assert scene.runner.orders[-1][0].name == "cheap"
+
+
+def test_the_window_knows_of_the_release() -> None:
+    """The features and the next run of the guard see when it was."""
+    scene = Scene(hook())
+    scene.now = scene.sample(42.0, 20 * MIB)
+    scene.begin(Action("cache", ALL))
+    assert scene.window._doubles[6] == 42.0
+
+
+def test_closing_reports_what_was_being_measured() -> None:
+    """A release whose samples are not all in is told with what is known."""
+    scene = Scene(hook())
+    scene.begin(Action("cache", ALL))
+    scene.finish()
+    scene.see(1.5, 60 * MIB)
+    scene.releases.close()
+    assert scene.names() == ["release"] and scene.last()["freed_bytes"] == 40 * MIB
+
+
+def test_evictable_bytes_add_up() -> None:
+    """Unknown where no hook says; those that say are added."""
+    first, second, third = hook("a"), hook("b"), hook("c")
+    scene = Scene(first, second, third)
+    assert scene.releases.evictable_bytes() != scene.releases.evictable_bytes()
+    first.evictable_bytes, second.evictable_bytes = 5.0, 7.0
+    assert scene.releases.evictable_bytes() == 12.0
