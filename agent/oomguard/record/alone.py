@@ -118,6 +118,7 @@ class Alone:
         length_s = self._killed_s if is_seen_kill else self._t_s()
         self._recorder.end(ended, length_s)
         self._journal.close()
+        signal.set_wakeup_fd(-1)
         self._sensor.close()
         self._machine.close()
         return Recorded(self._recorder.facts.run_id, self._samples - self._journal.lost_samples,

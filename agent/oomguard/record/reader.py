@@ -7,137 +7,23 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from math import isfinite, nan
-from typing import TYPE_CHECKING, Any, NamedTuple
+from math import nan
+from typing import NamedTuple
 
 from oomguard.errors import NotPermittedError, UsageError
 from oomguard.record import layout
 from oomguard.record.decode import Damage, Frame, frames, read_header
 from oomguard.record.layout import NUMBERS, Header
+from oomguard.record.runs import ROW, Acted, JournalRun, Kill, Losses, Spell, sound
 from oomguard.record.segments import CLOCK_SET_S, sequence_of
 
-if TYPE_CHECKING:           # numpy is for those who read samples; a list of runs does without
-    import numpy as np
-    from numpy.typing import NDArray
+__all__ = ["JournalRun", "Losses", "Progress", "Recording", "read_journals", "segments_below"]
 
-COLUMNS = ("t_s", "late_s", *NUMBERS)
 FILE_MAX_BYTES = 1 << 30
 DEPTH_MAX = 4               # folders below the one that is named
-_ROW = struct.Struct(f"={len(COLUMNS)}d")
-
 LATEST_US = 10**16          # the year 2286
 
 Progress = Callable[[int, int], None]       # bytes read, bytes in all
-
-
-class Acted(NamedTuple):
-    """One hook that was asked. Unknown numbers are NaN: a crash came before its outcome was known."""
-
-    t_s: float
-    rule: str
-    hook: str
-    level: int
-    requested_bytes: float
-    freed_bytes: float = nan
-    duration_s: float = nan
-
-
-class Kill(NamedTuple):
-    """One kill in the run; pid -1 where it is not known."""
-
-    t_s: float
-    pid: int
-    killer: str
-    whole_target: bool
-
-
-class Spell(NamedTuple):
-    """From which sample on the constraint and phase have these names."""
-
-    first: int
-    constraint: str
-    phase: str | None
-
-
-@dataclass(slots=True)
-class JournalRun:
-    """One run. `facts` is the JSON of record/facts.py as it was written last."""
-
-    run_id: str
-    facts: dict[str, Any] = field(default_factory=dict)
-    mixed: set[str] = field(default_factory=set)    # facts that changed within the run
-    started_at_us: int | None = None                # UTC; None: nobody knew what time it was
-    rows: bytearray = field(default_factory=bytearray)
-    spells: list[Spell] = field(default_factory=list)
-    actions: list[Acted] = field(default_factory=list)
-    kills: list[Kill] = field(default_factory=list)
-    ended: str = "unknown"
-    ended_after_s: float = nan
-    bytes: int = 0
-    lost_samples: int = 0                           # the disk refused them when they were recorded
-    written_s: float = 0.0                          # when its last segment was last written to, wall clock
-
-    @property
-    def numbers(self) -> NDArray[np.float64]:
-        """float64[n, 16], the columns of COLUMNS; NaN where unknown. A copy."""
-        import numpy as np
-
-        return np.frombuffer(bytes(self.rows), np.float64).reshape(-1, len(COLUMNS))
-
-    def column(self, name: str) -> NDArray[np.float64]:
-        """Return one of COLUMNS, float64[n]."""
-        values: NDArray[np.float64] = self.numbers[:, COLUMNS.index(name)]
-        return values
-
-    def __len__(self) -> int:
-        return len(self.rows) // _ROW.size
-
-    @property
-    def last_t_s(self) -> float:
-        """Time of the last sample, NaN where there is none."""
-        return float(_ROW.unpack_from(self.rows, len(self.rows) - _ROW.size)[0]) if self.rows else nan
-
-    def names(self) -> tuple[list[str], list[str | None]]:
-        """Return the constraint and the phase at each sample."""
-        constraints: list[str] = []
-        phases: list[str | None] = []
-        edges = [spell.first for spell in self.spells[1:]] + [len(self)]
-        for spell, end in zip(self.spells, edges, strict=True):
-            constraints += [spell.constraint] * (end - spell.first)
-            phases += [spell.phase] * (end - spell.first)
-        return constraints, phases
-
-    @property
-    def whole_kill_s(self) -> float:
-        """When the whole target was killed, NaN if it was not."""
-        return min((kill.t_s for kill in self.kills if kill.whole_target), default=nan)
-
-
-@dataclass(slots=True)
-class Losses:
-    """What could not be read, or had not been written. Nothing is dropped without being counted here."""
-
-    refused: list[str] = field(default_factory=list)    # files, and why
-    torn_tails: int = 0             # segments that end within a frame: a crash; one tick each at most
-    damaged_places: int = 0
-    damaged_bytes: int = 0
-    keyless_samples: int = 0        # sound, but what they count from was damaged
-    strange_frames: int = 0         # their checksum is right and their content is not
-    orphaned_events: int = 0        # of a run, or an action, whose beginning is gone
-    unwritten_samples: int = 0      # the disk refused them at the time
-
-    def lines(self) -> list[str]:
-        """Return what is worth telling, one line each; nothing if all is well."""
-        told = [
-            (self.torn_tails, f"{self.torn_tails} segments end within a frame: a crash, at most one tick each"),
-            (self.damaged_places, f"{self.damaged_places} damaged places, {self.damaged_bytes} bytes"),
-            (self.keyless_samples, f"{self.keyless_samples} samples after damage could not be restored"),
-            (self.strange_frames, f"{self.strange_frames} frames make no sense"),
-            (self.orphaned_events, f"{self.orphaned_events} events belong to runs or actions that are gone"),
-            (self.unwritten_samples, f"{self.unwritten_samples} samples had not been written: the disk refused them"),
-        ]
-        return [f"refused: {why}" for why in self.refused] + [line for count, line in told if count]
 
 
 class Recording(NamedTuple):
@@ -283,7 +169,7 @@ class _Reading:
         facts = json.loads(payload[layout.RUN_NUMBER.size:])
         if not isinstance(facts, dict) or not isinstance(facts.get("run_id"), str) or not facts["run_id"]:
             raise ValueError
-        opened = self._run(number, _sound(facts["run_id"]))
+        opened = self._run(number, sound(facts["run_id"]))
         opened.last = None
         run = opened.run
         run.mixed |= {name for name, value in facts.items() if run.facts and run.facts.get(name) != value}
@@ -334,7 +220,7 @@ class _Reading:
 
     def _sample(self, opened: _Open, t_s: float, late_s: float, numbers: list[float]) -> None:
         run = opened.run
-        run.rows += _ROW.pack(t_s, late_s, *numbers)
+        run.rows += ROW.pack(t_s, late_s, *numbers)
         opened.last = numbers
         if run.ended != "unknown":          # we had stopped looking, and came back
             run.ended, run.ended_after_s = "unknown", nan
@@ -376,7 +262,7 @@ class _Reading:
         if run is not None:
             run.ended, run.ended_after_s = layout.ENDS[ended], t_s
             if run.ended == "oom":
-                _settle_kill(run, kill)
+                run.killed(kill)
 
     def _lost(self, number: int, payload: bytes) -> None:
         _number, samples, _errno = layout.LOST_FIELDS.unpack(payload)
@@ -388,18 +274,3 @@ class _Reading:
     def settled(self) -> list[JournalRun]:
         """Return the runs that anything is known of, by start."""
         return sorted(self._runs.values(), key=lambda run: (run.started_at_us or 0, run.run_id))
-
-
-def _settle_kill(run: JournalRun, kill: Kill) -> None:
-    """Take in the kill that ended a run: it may have been seen already, as a kill inside, at the last tick."""
-    seen = run.kills[-1] if run.kills else None
-    if seen is not None and not seen.whole_target and (seen.t_s >= kill.t_s or seen.t_s >= run.last_t_s):
-        kill = kill._replace(t_s=run.kills.pop().t_s)
-    if isfinite(kill.t_s) and not any(each.whole_target for each in run.kills):
-        run.kills.append(kill)
-        run.ended_after_s = kill.t_s
-
-
-def _sound(text: str) -> str:
-    """Return a text that any table can hold: JSON may hold halves of characters."""
-    return text.encode("utf-8", "replace").decode()

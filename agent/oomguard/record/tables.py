@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -13,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from oomguard.profile import BOUND_KINDS
-from oomguard.record.reader import COLUMNS, JournalRun
+from oomguard.profile import BOUND_KINDS, Profile
+from oomguard.record.runs import COLUMNS, JournalRun, profile_digest, profile_told
 
 _TEXT, _INT, _REAL = pa.string(), pa.int64(), pa.float64()
 
@@ -76,10 +74,10 @@ class Tables:
         """Return one row per device type and SDK version; where runs disagree, what most of them say."""
         votes: dict[tuple[str, str], dict[str, Counter[int]]] = {}
         for run in self._runs:
-            profile = _profile(run)
+            profile = profile_told(run) or Profile()
             facts = votes.setdefault(_device(run), {name: Counter() for name in DEVICE_FACTS})
             for name in DEVICE_FACTS:
-                value = _whole(profile.get(name))
+                value = _whole(getattr(profile, name))
                 if value is not None:
                     facts[name][value] += 1
         rows = [{"device_type": device, "sdk_version": sdk or None,
@@ -93,21 +91,22 @@ class Tables:
         return _table("runs", [self._run_row(run) for run in self._runs])
 
     def _run_row(self, run: JournalRun) -> dict[str, Any]:
-        profile, facts = _profile(run), run.facts
+        told, facts = profile_told(run), run.facts
+        profile = told or Profile()
         digests = {"bundle_digest": _text(facts.get("bundle_digest")), "rules_digest": _text(facts.get("rules_digest")),
-                   "profile_digest": profile_digest(profile) if profile else None,
+                   "profile_digest": profile_digest(told) if told is not None else None,
                    "agent_version": _text(facts.get("agent_version")), "scorer": _text(facts.get("scorer"))}
         mixed = {name for name in digests if name.removesuffix("_digest") in run.mixed or name in run.mixed}
         self._mixed += bool(mixed)
         device_type, sdk_version = _device(run)
-        kind = profile.get("bound_kind")
         return {
             "run_id": run.run_id, "boot_id": _text(facts.get("boot_id")), "device_id": _text(facts.get("device_id")),
             "device_type": device_type, "sdk_version": sdk_version or None, "app": _text(facts.get("app")),
             "app_version": _text(facts.get("app_version")), "limit_bytes": _limit(run, profile),
-            "cache_capacity_bytes": _whole(profile.get("cache_capacity_bytes")),
-            "heap_limit_bytes": _whole(profile.get("heap_limit_bytes")),
-            "bound_kind": kind if kind in BOUND_KINDS else None, "started_at": run.started_at_us, "ended": run.ended,
+            "cache_capacity_bytes": _whole(profile.cache_capacity_bytes),
+            "heap_limit_bytes": _whole(profile.heap_limit_bytes),
+            "bound_kind": profile.bound_kind if profile.bound_kind in BOUND_KINDS else None,
+            "started_at": run.started_at_us, "ended": run.ended,
             "ended_after_s": _real(run.ended_after_s), **digests, **dict.fromkeys(mixed)}
 
     def samples(self) -> Iterator[pa.Table]:
@@ -158,12 +157,6 @@ class Tables:
             for run in self._runs for action in sorted(run.actions, key=_time)])
 
 
-def profile_digest(profile: dict[str, Any]) -> str:
-    """Return the sha256 of a profile as canonical JSON: sorted names, no spaces, unknown numbers null."""
-    told = json.dumps(profile, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(told.encode("utf-8", "replace")).hexdigest()
-
-
 def _table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SCHEMAS[name])
 
@@ -172,19 +165,14 @@ def _time(event: Any) -> float:
     return event.t_s if math.isfinite(event.t_s) else math.inf
 
 
-def _profile(run: JournalRun) -> dict[str, Any]:
-    profile = run.facts.get("profile")
-    return profile if isinstance(profile, dict) else {}
-
-
 def _device(run: JournalRun) -> tuple[str, str]:
-    profile = _profile(run)
-    return _text(profile.get("device_type")) or "generic", _text(profile.get("sdk_version")) or ""
+    profile = profile_told(run) or Profile()
+    return profile.device_type, profile.sdk_version
 
 
-def _limit(run: JournalRun, profile: dict[str, Any]) -> int | None:
+def _limit(run: JournalRun, profile: Profile) -> int | None:
     """Return the limit that the run began under: the profile's own, else that of the first binding constraint."""
-    told = _whole(profile.get("limit_bytes"))
+    told = _whole(profile.limit_bytes)
     limits = run.column("limit_bytes")
     known = limits[limits > 0]
     return told if told is not None or not len(known) else _whole(float(known[0]))
@@ -194,9 +182,7 @@ def _text(value: object) -> str | None:
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) and value else None
 
 
-def _whole(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
+def _whole(value: float) -> int | None:
     return math.floor(value) if abs(value) < 2**63 else None
 
 
