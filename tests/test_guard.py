@@ -37,16 +37,20 @@ class FakeSensor:
         self.reads = self.closed = 0
 
     def read(self, t_s: float, late_s: float, machine: Any, evictable_bytes: float, phase: str | None) -> Sample:
+        """Read what the test says."""
         self.reads += 1
         if self.error is not None:
             raise self.error
-        return Sample(t_s, self.constraint, self.limit_bytes, self.headroom_bytes, self.limit_bytes - self.headroom_bytes,
+        used_bytes = self.limit_bytes - self.headroom_bytes
+        return Sample(t_s, self.constraint, self.limit_bytes, self.headroom_bytes, used_bytes,
                       psi_some_us=self.psi_some_us, late_s=late_s, evictable_bytes=evictable_bytes, phase=phase)
 
     def kills(self) -> int:
+        """No kill so far."""
         return 0
 
     def close(self) -> None:
+        """Count closings."""
         self.closed += 1
 
 
@@ -57,6 +61,7 @@ class FakeRunner:
         self.orders: list[Request] = []
 
     def start(self, hook: Hook, request: Request) -> int:
+        """Take an order; the ticket is its place in the list."""
         self.orders.append(request)
         return len(self.orders)
 
@@ -65,7 +70,8 @@ class FakeMachine:
     """A machine of which nothing is asked."""
 
     def read(self) -> None:
-        return None
+        """Read what the test says."""
+        return
 
 
 class Scene:
@@ -87,12 +93,14 @@ class Scene:
         self.told.append((event, fields))
 
     def tick(self, headroom_bytes: float | None = None, after_s: float = 1.0) -> None:
+        """Let time pass, and tick."""
         if headroom_bytes is not None:
             self.sensor.headroom_bytes = headroom_bytes
         self.t_s += after_s
         self.guard.tick(None, self.start_s + self.t_s, 0.0)  # type: ignore[arg-type]
 
     def names(self) -> list[str]:
+        """Return the events so far."""
         return [event for event, _fields in self.told]
 
 

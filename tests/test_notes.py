@@ -5,12 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from windows import plain_sample
-
 from oomguard.decide.decide import Decision
 from oomguard.forecast import Forecast
 from oomguard.guard import Reading
 from oomguard.notes import BLIND_AFTER, Notes, figures, scorer_of
+from windows import plain_sample
 
 CALM = Forecast(0.0, 0.0, 0.1, 0.1, 0.2)
 
@@ -22,6 +21,7 @@ class Listener:
         self.told: list[tuple[str, str, dict[str, Any]]] = []
 
     def __call__(self, event: str, severity: str = "info", /, **fields: Any) -> None:
+        """Take one event in."""
         self.told.append((event, severity, fields))
 
     @property

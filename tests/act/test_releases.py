@@ -25,6 +25,7 @@ class FakeRunner:
         self.orders: list[tuple[Hook, Request]] = []
 
     def start(self, hook: Hook, request: Request) -> int:
+        """Take an order; the ticket is its place in the list."""
         self.orders.append((hook, request))
         return len(self.orders)
 
@@ -42,25 +43,31 @@ class Scene:
         self.told.append((event, fields | {"severity": severity}))
 
     def sample(self, t_s: float, headroom_bytes: float, constraint: str = "cgroup:/app") -> Sample:
+        """Return a sample of 256 MiB."""
         return Sample(t_s, constraint, LIMIT_BYTES, headroom_bytes, LIMIT_BYTES - headroom_bytes)
 
     def begin(self, *actions: Action, level: int = 3) -> None:
+        """Let the releases carry a decision out."""
         self.window.push(self.now)
         self.releases.begin(Decision("trim", 0, actions, "level 3 >= 2"), 30.0, self.now, level, lambda: self.now)
 
     def finish(self, ok: bool = True, freed_bytes: float = float("nan"), ticket: int = 0, t_s: float = 1.0) -> bool:
+        """Say what came of the last order."""
         hook, _request = self.runner.orders[-1]
         outcome = Outcome(hook.name, ok, freed_bytes, 0.5, "" if ok else "raised", ticket or len(self.runner.orders))
         return self.releases.finished(outcome, t_s, lambda: self.now)
 
     def see(self, t_s: float, headroom_bytes: float, level: int = 3, constraint: str = "cgroup:/app") -> None:
+        """Let the releases see a sample."""
         self.now = self.sample(t_s, headroom_bytes, constraint)
         self.releases.see(self.now, level)
 
     def names(self) -> list[str]:
+        """Return the events so far."""
         return [event for event, _fields in self.told]
 
     def last(self) -> dict[str, Any]:
+        """Return the fields of the last event."""
         return self.told[-1][1]
 
 

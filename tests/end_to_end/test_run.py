@@ -146,6 +146,28 @@ def test_without_a_file_the_system_or_the_container_is_guarded(start: Start) -> 
     assert guard.events("start")[0]["rules"].endswith("default.yaml")
 
 
+def test_the_portable_reader_can_be_chosen(start: Start, child: Child) -> None:
+    """--portable: the same guard over psutil, as on other systems."""
+    process = child("sleep", "60")
+    guard = run(start, f"pid:{process.pid}", more=("--portable",))
+    assert guard.samples(3)
+    assert guard.target()["limit_bytes"] > 0
+    process.kill()
+    process.wait()
+    assert guard.wait() == 6
+
+
+def test_the_daemon_is_small(start: Start) -> None:
+    """A generous bound on its peak, start-up included; the bench measures it properly."""
+    guard = run(start, f"pid:{os.getpid()}", "system")
+    guard.samples(20)
+    lines = Path(f"/proc/{guard.pid}/status").read_text().splitlines()
+    peak_kib = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    assert peak_kib < 48 * 1024
+    threads = next(int(line.split()[1]) for line in lines if line.startswith("Threads:"))
+    assert threads == 1
+
+
 def test_quiet_ticks_are_silent(start: Start, child: Child, enclosure: MakeEnclosure) -> None:
     """After the start nothing is written for as long as nothing changes."""
     group = enclosure("quiet", 200 * MIB)
