@@ -22,6 +22,7 @@ from oomguard.record.layout import (
     PAYLOAD_MAX_BYTES,
     VERSION,
     Header,
+    seed_of,
 )
 
 SEARCH_MAX_BYTES = 64 << 20     # what is checksummed to find the way back after damage, per segment
@@ -70,7 +71,7 @@ def frames(data: bytes) -> Iterator[Frame | Damage]:
     After damage the next frame is searched for by its marker and checksum. The search is bounded, so that a file
     made to be slow is not: what lies beyond the bound counts as damaged.
     """
-    seed, at, end = crc32(data[:HEADER_BYTES]), HEADER_BYTES, len(data)
+    seed, at, end = seed_of(data), HEADER_BYTES, len(data)
     budget = SEARCH_MAX_BYTES
     while at < end:
         size = _frame_size(data, at, seed)

@@ -79,6 +79,15 @@ class Header(NamedTuple):
         return body + CRC.pack(crc32(body))
 
 
+def seed_of(header: bytes) -> int:
+    """Return what the checksums of a segment's frames start from: the header's own.
+
+    Not the checksum of the whole header: over data with its own checksum behind it, that is always the same.
+    """
+    seed: int = CRC.unpack_from(header, HEADER_BYTES - CRC.size)[0]
+    return seed
+
+
 def clipped(text: str, most_bytes: int = TEXT_MAX_BYTES) -> bytes:
     """Return a text as it is stored: UTF-8, cut between characters."""
     data = text.encode("utf-8", "replace")

@@ -92,8 +92,8 @@ class JournalRun:
         """Return the constraint and the phase at each sample."""
         constraints: list[str] = []
         phases: list[str | None] = []
-        edges = [spell.first for spell in self.spells[1:]] + [len(self)]
-        for spell, end in zip(self.spells, edges, strict=True):
+        edges = [*(spell.first for spell in self.spells), len(self)]
+        for spell, end in zip(self.spells, edges[1:], strict=True):
             constraints += [spell.constraint] * (end - spell.first)
             phases += [spell.phase] * (end - spell.first)
         return constraints, phases
@@ -101,8 +101,10 @@ class JournalRun:
     def killed(self, kill: Kill) -> None:
         """Take in the kill that ended it: it may have been seen already, as a kill inside, at the last tick."""
         seen = self.kills[-1] if self.kills else None
-        if seen is not None and not seen.whole_target and (seen.t_s >= kill.t_s or seen.t_s >= self.last_t_s):
-            kill = kill._replace(t_s=self.kills.pop().t_s)
+        if seen is not None and not seen.whole_target and seen.killer == kill.killer \
+                and (seen.pid in (-1, kill.pid) or kill.pid == -1) and seen.t_s >= min(kill.t_s, self.last_t_s):
+            self.kills.pop()
+            kill = kill._replace(t_s=seen.t_s, pid=max(seen.pid, kill.pid))
         if isfinite(kill.t_s) and not any(each.whole_target for each in self.kills):
             self.kills.append(kill)
             self.ended_after_s = kill.t_s

@@ -5,13 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from binascii import crc32
 from math import inf
 from struct import error
 
 from oomguard.clock import now_s
 from oomguard.errors import UsageError
-from oomguard.record.layout import HEADER, HEADER_BYTES, SUFFIX, Header
+from oomguard.record.layout import HEADER, HEADER_BYTES, SUFFIX, Header, seed_of
 from oomguard.typed import NamedTuple
 
 DAY_S = 86400.0
@@ -90,7 +89,7 @@ class Folder:
             os.unlink(name, dir_fd=self.fd)
             raise
         self._began_s = now_s()
-        return fd, crc32(header)
+        return fd, seed_of(header)
 
     def end_segment(self, fd: int) -> None:
         """Close a segment and remember it among those that may be dropped."""
