@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from oomguard.trust.bundle import Bundle
 
 _LINE_MAX_BYTES = 1 << 20
+BRIEFING_MAX_BYTES = 24 << 20           # a forest of 16 MiB and what is said about it
 
 
 class Options(NamedTuple):
@@ -38,6 +39,8 @@ class Options(NamedTuple):
     is_portable: bool = False               # read by psutil
     is_reference: bool = False              # score by the readable reference
     ticks: int = 0                          # stop after so many; 0: never
+    started_as: tuple[str, ...] = ()        # `run`'s own words, for `reload` to read the same files again
+    started_in: str = ""                    # the folder they are relative to
 
 
 class Briefing(NamedTuple):
@@ -48,12 +51,17 @@ class Briefing(NamedTuple):
     options: Options
 
 
+def write_briefing(plan: Plan, bundle: Bundle | None, options: Options) -> bytes:
+    """Return the briefing: the plan, the options and the model's facts as a line of JSON each, then the forest."""
+    facts = json.dumps([options, _plain_model(bundle, plan)]).encode()
+    return b"\n".join((to_json(plan), facts, b"" if bundle is None else bundle.forest))
+
+
 def become_daemon(plan: Plan, bundle: Bundle | None, options: Options) -> NoReturn:
     """Replace this process by the daemon; does not return."""
     fd = os.memfd_create("oomguard-briefing", os.MFD_ALLOW_SEALING)
     with os.fdopen(os.dup(fd), "wb") as file:
-        file.write(to_json(plan) + b"\n" + json.dumps([options, _plain_model(bundle, plan)]).encode() + b"\n")
-        file.write(b"" if bundle is None else bundle.forest)
+        file.write(write_briefing(plan, bundle, options))
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
     os.set_inheritable(fd, True)
     os.execv(sys.executable, [sys.executable, "-I", "-X", "no_debug_ranges", "-m", "oomguard.daemon", str(fd)])  # noqa: S606
@@ -68,7 +76,7 @@ def read_briefing(fd: int) -> Briefing:
     try:
         fields, model = json.loads(facts_line)
         options = Options(*fields)
-        options = options._replace(argv=tuple(options.argv))
+        options = options._replace(argv=tuple(options.argv), started_as=tuple(options.started_as))
     except (ValueError, TypeError) as problem:
         raise ConfigError(f"not a briefing of this version: {problem}") from None
     return Briefing(plan, None if model is None else _model(model, forest, options.is_reference), options)

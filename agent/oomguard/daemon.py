@@ -18,8 +18,9 @@ from oomguard.act.runner import Runner
 from oomguard.app import FORWARDED
 from oomguard.briefing import Briefing, read_briefing
 from oomguard.clock import now_s
-from oomguard.errors import NotPermittedError, OomguardError, TargetGoneError
+from oomguard.errors import BusyError, ConfigError, NotPermittedError, OomguardError, TargetGoneError
 from oomguard.guards import Guards
+from oomguard.reload import Reloader, take_briefing
 from oomguard.sense.machine import open_machine
 from oomguard.sidecar import Sidecar, remove_folder
 from oomguard.tell.control import ControlServer
@@ -31,6 +32,7 @@ from oomguard.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from oomguard.guard import TargetGuard
+    from oomguard.tell.connection import Client
 
 OOM_SCORE_ADJ = -900        # the kernel should find others first; kept only where it is allowed
 DEAF = ("nobody listens and no hook is named: alarms will only be logged; name hooks in the rules, "
@@ -54,6 +56,8 @@ class Daemon:
         self._runner = Runner(dry_run=self._plan.is_dry_run)
         self._hooks = [Hook.from_plan(hook) for hook in self._plan.hooks]
         self._guards = Guards(briefing, self._machine, self._runner, self._hooks, self._tell)
+        self._ticker = Ticker(self._plan.cadence_s)
+        self._reloader = Reloader()
         self._service = ServiceManager()
         self._awaited: dict[int, TargetGuard] = {}
 
@@ -73,7 +77,7 @@ class Daemon:
         for fd in (*self._runner.fds(), self._signal_fd):
             self._poller.register(fd, select.EPOLLIN)
         if self._options.socket:
-            handlers = {"status": lambda _request, _client: self.status()}
+            handlers = {"status": lambda _request, _client: self.status(), "reload": self._reload}
             self._control = ControlServer(self._options.socket, handlers, self._poller, self._log)
         if self._options.argv:                  # last of what can be refused: no app runs on without its guard
             self._start_app()
@@ -96,11 +100,11 @@ class Daemon:
             self._sidecar.forward(number)
 
     def _loop(self) -> None:
-        ticker, ticks = Ticker(self._plan.cadence_s), 0
+        ticks = 0
         while self._exit_code is None:
-            for fd, events in self._poller.poll(ticker.timeout_s()):
+            for fd, events in self._poller.poll(self._ticker.timeout_s()):
                 self._serve(fd, events)
-            late_s = ticker.tick()
+            late_s = self._ticker.tick()
             if late_s is not None and self._exit_code is None:
                 self._guards.tick(late_s)
                 self._service.watchdog(now_s())
@@ -120,8 +124,32 @@ class Daemon:
             self._guards.lose(fd)
         self._watch()
 
+    def _reload(self, _request: object, client: Client) -> dict[str, object]:
+        """Take up the briefing that `oomguard reload` left, between two ticks; raises where it is not taken."""
+        if self._guards.is_busy:
+            raise BusyError("a hook is at work: try again when it is done")
+        plan, model, options = briefing = take_briefing(self._options.runtime_dir, client.peer)
+        if plan.is_dry_run != self._plan.is_dry_run:
+            raise ConfigError("dry_run cannot change while guarding: restart the guard")
+        self._service.reloading()
+        targets = plan.targets if self._sidecar is None else self._guards.targets
+        known = {hook.plan: hook for hook in self._hooks}
+        self._hooks = [known.get(each) or Hook.from_plan(each) for each in plan.hooks]
+        self._hooks += [] if self._sidecar is None else [self._sidecar.hook]
+        for hook in self._hooks:
+            self._runner.register(hook)
+        if plan.cadence_s != self._plan.cadence_s:
+            self._ticker = Ticker(plan.cadence_s)
+        self._plan, self._model = plan, model
+        self._options = self._options._replace(model_problem=options.model_problem)
+        self._guards.reload(briefing._replace(options=self._options), self._hooks, targets)
+        self._tell_settings("reload")
+        self._service.ready(f"guarding {len(self._guards.by_name)} of {len(targets)} targets")
+        return {"rules": plan.source, "digest": plan.digest, "model": None if model is None else model.model_id}
+
     def _watch(self) -> None:
         """See whether the app, or the last target, has ended; wait for the ends of those that are there."""
+        self._reloader.poll(self._tell)
         if self._sidecar is not None:
             self._exit_code = self._sidecar.poll()
         elif self._guards.is_hopeless:
@@ -152,6 +180,8 @@ class Daemon:
             self._sidecar.forward(number)
         elif self._options.argv:
             self._early_signals.append(number)
+        elif number == signal.SIGHUP and self._options.socket:
+            self._reloader.start(self._options.socket)
         elif number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             self._exit_code = 0
 
@@ -163,9 +193,9 @@ class Daemon:
         if self._control is not None:
             self._control.publish({"event": event, **fields})
 
-    def _tell_settings(self) -> None:
+    def _tell_settings(self, event: str = "start") -> None:
         plan, model = self._plan, self._model
-        self._tell("start", version=__version__, pid=os.getpid(), rules=plan.source, rules_digest=plan.digest[:12],
+        self._tell(event, version=__version__, pid=os.getpid(), rules=plan.source, rules_digest=plan.digest[:12],
                    model="none" if model is None else model.model_id, scorer="plain" if model is None else "forest",
                    cadence_s=plan.cadence_s, dry_run=plan.is_dry_run,
                    targets=[target.name for target in plan.targets], hooks=[hook.name for hook in self._hooks],
@@ -188,6 +218,8 @@ class Daemon:
             "rules": {"source": plan.source, "digest": plan.digest, "names": [rule.name for rule in plan.rules]},
             "listeners": {"subscribers": 0 if self._control is None else self._control.subscribers,
                           "pressure": int(self._sidecar is not None)},
+            "started": {"as": list(self._options.started_as), "in": self._options.started_in,
+                        "runtime_dir": self._options.runtime_dir},
             "dry_run": plan.is_dry_run, "warnings": self.warnings(), "agent_version": __version__, "pid": os.getpid()}
 
 

@@ -47,6 +47,12 @@ class TargetGoneError(OomguardError):
     exit_code = 6
 
 
+class BusyError(OomguardError):
+    """Not now: something that must end first is still under way."""
+
+    exit_code = 1
+
+
 class WindowError(OomguardError):
     """A window file is torn, foreign or of another version. It is set aside, never trusted."""
 

@@ -110,13 +110,17 @@ class TargetGuard:
         """Take in a hook's outcome; return False if it is another target's."""
         return self.releases.finished(outcome, now_s() - self.window.start_s, self._look)
 
-    def close(self) -> None:
-        """Let go of the target; the window's file stays."""
+    def give_up(self) -> Window:
+        """Let go of the target, but for its window: another guard goes on with it."""
         self.releases.close()
         self.sensor.close()
         self.scorer.release()
         self._state.release()
-        self.window.close()
+        return self.window
+
+    def close(self) -> None:
+        """Let go of the target; the window's file stays."""
+        self.give_up().close()
 
 
 def _asks_for_pressure(condition: Condition) -> bool:

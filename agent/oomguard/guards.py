@@ -40,7 +40,7 @@ class Guards:
     """One TargetGuard per target that is there."""
 
     __slots__ = ("_available_bytes", "_briefing", "_hooks", "_looked_s", "_machine", "_own_cgroup", "_problems",
-                 "_runner", "_tell", "by_name", "targets")
+                 "_runner", "_tell", "_windows", "by_name", "targets")
 
     def __init__(
         self, briefing: Briefing, machine: Machine | PortableMachine, runner: Runner, hooks: list[Hook], tell: Tell,
@@ -50,6 +50,7 @@ class Guards:
         self.targets = briefing.plan.targets
         self.by_name: dict[str, TargetGuard] = {}
         self._problems: dict[str, OomguardError] = {}       # why a target is not guarded, said once
+        self._windows: dict[str, tuple[str, Window]] = {}   # kept over a reload, by name, with the run they are of
         self._looked_s = float("-inf")
         self._available_bytes = NAN
         own, _unified = cgroups_of(read_if_there("/proc/self/cgroup"), find_hierarchies())
@@ -126,6 +127,22 @@ class Guards:
         if guard is not None:
             self._lose(guard, "its process has ended")
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a hook of some target is at work."""
+        return any(guard.releases.is_busy for guard in self.by_name.values())
+
+    def reload(self, briefing: Briefing, hooks: list[Hook], targets: tuple[TargetPlan, ...]) -> None:
+        """Go on under another plan and model; targets that stay keep their windows."""
+        self._briefing, self._hooks, self.targets = briefing, hooks, targets
+        for guard in self.by_name.values():
+            self._windows[guard.name] = (guard.sensor.identity, guard.give_up())
+        self.by_name.clear()
+        self.look_for_targets()
+        for _identity, window in self._windows.values():
+            window.close()              # of targets that are no more
+        self._windows.clear()
+
     def close(self) -> None:
         """Let go of every target."""
         for guard in self.by_name.values():
@@ -161,6 +178,12 @@ class Guards:
         """Open the target's window; where no file can be had, guard without one and say what that costs."""
         model = self._briefing.model
         phases = None if model is None else model.phases
+        kept_identity, kept = self._windows.pop(name, ("", None))
+        if kept is not None:
+            if kept_identity == identity:
+                kept.phases = phases or {}
+                return kept
+            kept.close()
         folder = os.path.join(self._briefing.options.runtime_dir, "windows")
         path = os.path.join(folder, _file_name(name) + ".window")
         try:

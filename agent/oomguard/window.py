@@ -68,15 +68,15 @@ class Block(NamedTuple):
 class Window:
     """The ring of one target. Not thread-safe: one writer, any number of readers of the file."""
 
-    __slots__ = ("_constraint", "_doubles", "_floats", "_limit", "_map", "_phases", "_segment", "_words", "buffer",
-                 "path")
+    __slots__ = ("_constraint", "_doubles", "_floats", "_limit", "_map", "_segment", "_words", "buffer",
+                 "path", "phases")
 
     def __init__(
         self, memory: mmap.mmap | bytearray, path: str = "", phases: Mapping[str, int] | None = None,
     ) -> None:
         self._map, self.path = memory, path
         self._segment, self._constraint, self._limit = 0, "", nan
-        self._phases = phases or {}
+        self.phases = phases or {}      # ids of the app's phases, as the model knows them
         self.buffer = memoryview(memory)
         self._doubles = self.buffer.cast("d")
         self._floats = self.buffer.cast("f")
@@ -136,7 +136,7 @@ class Window:
         """
         if sample.constraint != self._constraint or sample.limit_bytes != self._limit:
             self._note_constraint(sample)
-        phase_id = nan if sample.phase is None else float(self._phases.get(sample.phase, nan))
+        phase_id = nan if sample.phase is None else float(self.phases.get(sample.phase, nan))
         return _push(self.buffer, sample, self._segment, phase_id)
 
     def released(self, t_s: float) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol, cast
 from oomguard._version import __version__
 from oomguard.errors import OomguardError
 
-VERBS = ("demo", "run", "exec", "check", "status", "doctor", "bench", "learn")
+VERBS = ("demo", "run", "exec", "check", "status", "reload", "doctor", "bench", "learn")
 EXIT_CODES = """\
 exit codes: 0 fine · 1 a check failed or the answer is no · 2 usage · 3 bad configuration · 4 bad model or
 signature · 5 no permission · 6 target gone · 70 internal"""
@@ -71,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     verbs = [argv[0]] if argv and argv[0] in VERBS else list(VERBS)
     args = build_parser(verbs).parse_args(argv)
+    args.words = argv
     try:
         return verb_module(args.verb).run(args)
     except OomguardError as error:

@@ -15,12 +15,13 @@ from oomguard.cli.start import (
     plan_of,
     targets_of,
 )
-from oomguard.decide.plan import TargetPlan
+from oomguard.decide.plan import Plan, TargetPlan
 from oomguard.profile import Profile
 from oomguard.sense.machine import open_machine
 from oomguard.sense.sensor import open_sensor
 from oomguard.sense.target import resolve
 from oomguard.tell.paths import own_socket_path, runtime_dir
+from oomguard.trust.bundle import Bundle
 
 NAME = "run"
 HELP = "guard the system, a container, or what a rule file names"
@@ -47,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check everything, then become the daemon."""
+    plan, bundle, options = prepared(args)
+    become_daemon(plan, bundle, options)
+
+
+def prepared(args: argparse.Namespace) -> tuple[Plan, Bundle | None, Options]:
+    """Return the checked plan, the checked model and the options that the words of a command line come to."""
     args.rules = args.rules or args.rules_file
     targets = targets_of(args.target)
     if not targets and not args.rules:
@@ -55,8 +62,9 @@ def run(args: argparse.Namespace) -> int:
     bundle, problem = bundle_or_problem(plan, allow_unsigned=args.allow_unsigned)
     folder = args.runtime_dir or runtime_dir()
     socket = args.socket or (os.path.join(folder, "control.sock") if args.runtime_dir else own_socket_path())
-    become_daemon(plan, bundle, log_options(args, Options(
-        runtime_dir=folder, socket=socket, model_problem=problem, is_portable=args.portable, ticks=args.ticks)))
+    return plan, bundle, log_options(args, Options(
+        runtime_dir=folder, socket=socket, model_problem=problem, is_portable=args.portable, ticks=args.ticks,
+        started_as=tuple(args.words), started_in=os.getcwd()))
 
 
 def _here() -> TargetPlan:
