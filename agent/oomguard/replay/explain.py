@@ -1,0 +1,193 @@
+"""Why did you do that? Everything that stands behind one moment of a run: window, forecast, pushes, rules, outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from oomguard.decide.decide import Decision, Standing
+from oomguard.errors import UsageError
+from oomguard.forecast import Forecast
+from oomguard.forest import HORIZONS_S, unpack
+from oomguard.replay.alarms import alarms_in
+from oomguard.replay.compare import first_actions, is_other_guard, sample_before
+from oomguard.replay.contributions import Contributions, contributions_to
+from oomguard.replay.readings import rows_of
+from oomguard.replay.recording import Acted, RecordedRun
+from oomguard.replay.replay import Replayed, Replayer
+from oomguard.replay.words import Push, pushes
+from oomguard.scorer import NEVER, Model, Scorer
+from oomguard.sense.sample import Sample
+from oomguard.series import features_of_run
+from oomguard.window import SPAN_S, Window
+
+AFTER_S = 300.0             # how much of what came after is shown: what a forecast speaks of
+ANSWER_S = 60.0             # an action within so many seconds answers this moment
+YIELD_S = 10.0              # what a release gave shows within so many seconds
+
+
+class Point(NamedTuple):
+    """One sample of the window."""
+
+    t_s: float
+    used_bytes: float
+    headroom_bytes: float
+    limit_bytes: float
+
+
+class Gave(NamedTuple):
+    """One action and what the samples show of it."""
+
+    action: Acted
+    before_bytes: float         # headroom just before it, NaN where unknown
+    after_bytes: float          # the greatest headroom within ten seconds of its end
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One moment, explained. Unknown numbers are NaN."""
+
+    run_id: str
+    app: str
+    what: str                           # `alarm 1`, `action 2`, `moment`
+    point: Point
+    level: int
+    constraint: str
+    forecast: Forecast | None
+    thresholds: tuple[float, ...]       # of levels 1…5: p300 … p60
+    plain_ratios: tuple[float, ...]
+    time_to_limit_s: float | None
+    abstains_because: str               # why there is no forecast
+    model_id: str
+    history: tuple[Point, ...]          # the last 300 s, this moment included
+    after: tuple[Point, ...]            # what came then
+    score: Contributions | None
+    pushes: tuple[Push, ...]
+    standings: tuple[Standing, ...]
+    decision: Decision | None
+    gave: tuple[Gave, ...]              # actions from this moment until the next decision
+    kill_s: float                       # when the next kill came, seconds in the run; NaN if none came
+    ended: str
+    ended_after_s: float
+
+    @property
+    def horizon_s(self) -> int:
+        """The horizon that the level speaks of; the farthest where there is none."""
+        return 60 * (6 - self.level) if 1 <= self.level <= 5 else HORIZONS_S[-1]
+
+
+class Wanted(NamedTuple):
+    """Which moment: the n-th alarm or action (from 1), or a time; none: the first alarm, else the last sample."""
+
+    alarm: int = 0
+    action: int = 0
+    at_s: float | None = None
+
+
+def explain(replayer: Replayer, run: RecordedRun, wanted: Wanted) -> Explanation:
+    """Explain one moment of a recorded run. Raises UsageError when there is no such alarm, action or time."""
+    is_same = not is_other_guard(run, replayer.setting)
+    replayed = replayer.replay(run, is_busy_as_recorded=is_same)
+    at, what = _place(replayed, wanted)
+    readings, model = replayed.readings, replayer.model_for(run)
+    standings, decision = replayer.standings_at(run, at, is_busy_as_recorded=is_same)
+    forecast, level = readings.forecast(at), int(readings.levels[at])
+    score: Contributions | None = None
+    pushed: tuple[Push, ...] = ()
+    if forecast is not None and replayer.setting.bundle is not None and model is not None:
+        score, pushed = pushed_by(replayer, model, run.until(at + 1))
+    now_s = float(run.t_s[at])
+    return Explanation(
+        run.run_id, run.app, what, _point(run, at), level, run.constraints[at], forecast,
+        NEVER if model is None else model.thresholds, replayer.setting.plan.plain_headroom_ratios,
+        readings.time_to_limit_s(at), "" if forecast is not None else _abstention(replayer, model, run, at),
+        "" if model is None else model.model_id, _points(run, now_s - SPAN_S, now_s),
+        _points(run, np.nextafter(now_s, np.inf), now_s + AFTER_S), score, pushed, standings, decision,
+        _given(run, at), next((kill.t_s for kill in run.kills if kill.t_s >= now_s), np.nan), run.ended,
+        run.ended_after_s)
+
+
+def pushed_by(replayer: Replayer, model: Model, run: RecordedRun) -> tuple[Contributions, tuple[Push, ...]]:
+    """Return what pushed the score at the run's last sample: of a kill at all, that is within 300 s.
+
+    What tells a kill within 60 s from one within 120 s may well argue against the former, and is not what people
+    ask about.
+    """
+    row = features_of_run(rows_of(run, model.phases), replayer.setting.profile_of(run))[-1]
+    assert replayer.setting.bundle is not None
+    score = contributions_to(unpack(replayer.setting.bundle.forest), row, HORIZONS_S[-1])
+    return score, pushes(score, row)
+
+
+def _place(replayed: Replayed, wanted: Wanted) -> tuple[int, str]:
+    """Return which sample is to be explained, and what it is."""
+    run = replayed.run
+    if wanted.action:
+        firsts = first_actions(run.actions)
+        if not 1 <= wanted.action <= len(firsts):
+            raise UsageError(f"run {run.run_id} has {len(firsts)} recorded actions, no number {wanted.action}")
+        return _sound(replayed, firsts[wanted.action - 1].t_s), f"action {wanted.action}"
+    if wanted.at_s is not None:
+        return _sound(replayed, wanted.at_s), "moment"
+    alarms = alarms_in(replayed.readings)
+    if not wanted.alarm and not alarms:
+        return _sound(replayed, np.inf), "moment"
+    number = wanted.alarm or 1
+    if not 1 <= number <= len(alarms):
+        raise UsageError(f"run {run.run_id} has {len(alarms)} alarms, no number {number}")
+    return alarms[number - 1], f"alarm {number}"
+
+
+def _sound(replayed: Replayed, t_s: float) -> int:
+    at = sample_before(replayed, t_s)
+    if at < 0:
+        raise UsageError(f"run {replayed.run.run_id} has no sample at or before {t_s:g} s")
+    return at
+
+
+def _point(run: RecordedRun, at: int) -> Point:
+    return Point(*(float(run.columns[name][at]) for name in ("t_s", "used_bytes", "headroom_bytes", "limit_bytes")))
+
+
+def _points(run: RecordedRun, from_s: float, to_s: float) -> tuple[Point, ...]:
+    low, high = np.searchsorted(run.t_s, from_s), np.searchsorted(run.t_s, to_s, side="right")
+    return tuple(_point(run, at) for at in range(int(low), int(high)))
+
+
+def _given(run: RecordedRun, at: int) -> tuple[Gave, ...]:
+    """Return the actions that began with the decision at this sample, and what each gave."""
+    now_s = float(run.t_s[at])
+    firsts = [action.t_s for action in first_actions(run.actions) if action.t_s >= now_s]
+    if not firsts or firsts[0] - now_s > ANSWER_S:
+        return ()
+    end_s = firsts[1] if len(firsts) > 1 else np.inf
+    return tuple(_gave(run, action) for action in run.actions if firsts[0] <= action.t_s < end_s)
+
+
+def _gave(run: RecordedRun, action: Acted) -> Gave:
+    headrooms = run.columns["headroom_bytes"]
+    before = int(np.searchsorted(run.t_s, action.t_s, side="right")) - 1
+    end_s = action.t_s + (action.duration_s if action.duration_s == action.duration_s else 0.0) + YIELD_S
+    later = headrooms[before + 1:int(np.searchsorted(run.t_s, end_s, side="right"))]
+    return Gave(action, float(headrooms[before]) if before >= 0 else np.nan,
+                float(np.nanmax(later)) if len(later) else np.nan)
+
+
+def _abstention(replayer: Replayer, model: Model | None, run: RecordedRun, at: int) -> str:
+    """Say why the model is silent: push what the window held into a real one, and ask the scorer."""
+    window = Window.in_memory(phases={} if model is None else model.phases)
+    low = int(np.searchsorted(run.t_s, run.t_s[at] - SPAN_S - 10.0))
+    for number in range(low, at + 1):
+        for action in run.actions:
+            if action.t_s < run.t_s[number]:
+                window.released(action.t_s)
+        window.push(sample_of(run, number))
+    return Scorer(model, replayer.setting.profile_of(run)).abstains_because(window)
+
+
+def sample_of(run: RecordedRun, at: int) -> Sample:
+    """Return one recorded sample as the sensor gave it."""
+    numbers = {name: values.item(at) for name, values in run.columns.items()}
+    return Sample(**numbers, constraint=run.constraints[at], phase=run.phases[at])
