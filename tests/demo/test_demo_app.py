@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from oomguard.demo.app import Browser, ImageCache, browse
+from oomguard.demo.app import QUIET_S, Browser, ImageCache, browse
 from oomguard.demo.shape import SMALLEST_LIMIT_BYTES, Shape
 from oomguard.demo.watch import PressureWatch
 from oomguard.tell.pressure import PressureFifo
@@ -51,12 +51,26 @@ def test_the_warm_stay_and_the_cold_go() -> None:
 
 
 def test_it_holds_no_more_than_is_left_from_then_on() -> None:
-    """A cache that was too large once does not grow back."""
+    """A cache that was told that it is too large does not grow back by itself."""
     cache = filled(30)
     cache.give_up(0)
     for number in range(100, 200):
         cache.show(number)
     assert cache.size_bytes == 10 * IMAGE_BYTES
+
+
+def test_it_grows_again_only_after_a_quiet_time() -> None:
+    """Told of pressure the cache stays small; a minute without a word later, and no sooner, it may grow."""
+    shape = Shape.of(SMALLEST_LIMIT_BYTES, 300.0)
+    browser = Browser(shape, SMALLEST_LIMIT_BYTES, 1)
+    browser.advance_to(60.0)
+    browser.relieve(60.0)
+    small_bytes = browser.cache.size_bytes
+    browser.advance_to(60.0 + QUIET_S - 0.1)
+    assert browser.cache.size_bytes == small_bytes
+    browser.advance_to(60.0 + QUIET_S)
+    browser.advance_to(90.0 + QUIET_S)
+    assert browser.cache.size_bytes > small_bytes
 
 
 def test_it_keeps_the_smallest_size_whatever_it_is_told() -> None:
@@ -84,7 +98,7 @@ def test_the_leak_keeps_to_its_plan() -> None:
     """At the planned end exactly the planned leak is lost, and none of it is ever given back."""
     browser = Browser(SHAPE, SMALLEST_LIMIT_BYTES, 1)
     browser.advance_to(99.0)
-    browser.relieve()
+    browser.relieve(99.0)
     assert 0 <= browser.leak_bytes - SHAPE.leak_bytes < 4096
 
 

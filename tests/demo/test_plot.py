@@ -31,7 +31,18 @@ def test_words_of_evictions_close_together_do_not_overlap() -> None:
     """Words stand a row further down than those right before them, and in the first row elsewhere."""
     story = guarded()
     story.evictions = [(30.0, 1), (34.0, 1), (38.0, 1), (40.0, 1), (60.0, 1)]
-    assert plot.rows(story, 90.0) == [0, 1, 2, 0, 0]
+    assert [row for _t_s, _words, row in plot.labels(story, 90.0)] == [0, 1, 2, 0, 0]
+
+
+def test_only_the_largest_evictions_are_named() -> None:
+    """A picture of many evictions names eight of them; one of none names none."""
+    story = guarded()
+    story.evictions = [(float(t_s), t_s << 20) for t_s in range(10, 30)]
+    named = plot.labels(story, 90.0)
+    assert [t_s for t_s, _words, _row in named] == [float(t_s) for t_s in range(22, 30)]
+    assert named[0][1] == "gave back\n22.0 MiB"
+    story.evictions = []
+    assert plot.labels(story, 90.0) == []
 
 
 @needs_matplotlib

@@ -2,7 +2,7 @@
 
 `python -m oomguard.demo.app --report FILE` shows images as people ask for them, keeps the decoded ones, and loses
 a little memory with every step. When it is told of pressure (MEMORY_PRESSURE_WATCH) it gives up the colder two
-thirds of its cache. It knows nothing of oomguard.
+thirds of its cache, which grows again after a minute without a word. It knows nothing of oomguard.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from oomguard.demo.watch import PressureWatch
 
 STEP_S = 0.1
 REPORT_EVERY_S = 0.5
+QUIET_S = 60.0              # twice the cooldown of oomguard's own rule: who is told again meanwhile stays small
 _NO_HUGE_PAGES = getattr(mmap, "MADV_NOHUGEPAGE", None)     # they would give and take 2 MiB at a time
 
 
@@ -58,7 +59,7 @@ class ImageCache:
         return image
 
     def give_up(self, smallest_bytes: int) -> int:
-        """Drop the colder two thirds, but keep `smallest_bytes`; hold no more than is left from now on.
+        """Drop the colder two thirds, but keep `smallest_bytes`; hold no more than is left until `grow_to`.
 
         Zipf's law is kind: what stays still answers 0.71 of the requests where all of it had answered 0.80 (seen).
 
@@ -67,6 +68,10 @@ class ImageCache:
         """
         self._most_bytes = max(smallest_bytes, self.size_bytes // 3)
         return self.shrink_to(self._most_bytes)
+
+    def grow_to(self, most_bytes: int) -> None:
+        """Hold up to `most_bytes` from now on."""
+        self._most_bytes = most_bytes
 
     def shrink_to(self, most_bytes: int) -> int:
         """Drop the coldest images until no more than `most_bytes` are held; return the bytes that went."""
@@ -80,13 +85,15 @@ class Browser:
     """The cache, those who browse, and the leak, moved on by the clock: the same at every run with the same seed."""
 
     def __init__(self, shape: Shape, limit_bytes: int, seed: int) -> None:
-        self._shape, self._random = shape, random.Random(seed)  # noqa: S311  a workload, no secret
+        self._shape, self._limit_bytes = shape, limit_bytes
+        self._random = random.Random(seed)  # noqa: S311  a workload, no secret
         self._weights = list(itertools.accumulate(1 / (n + 1) ** shape.zipf for n in range(shape.images)))
         pixels = self._random.randbytes(shape.image_bytes)
         self.cache = ImageCache(shape.image_bytes, limit_bytes, pixels)
         self._lost: list[bytes] = []
         self._scrap = pixels[:4096]
         self._shown = 0
+        self._told_s = -QUIET_S
         self.evictions = self.evicted_bytes = 0
 
     @property
@@ -96,6 +103,8 @@ class Browser:
 
     def advance_to(self, t_s: float) -> None:
         """Do what is due by `t_s`, seconds since the start."""
+        if t_s - self._told_s >= QUIET_S:
+            self.cache.grow_to(self._limit_bytes)
         share = min(1.0, t_s / self._shape.planned_s)
         due = int(share * self._shape.requests) - self._shown
         if due > 0:
@@ -105,8 +114,9 @@ class Browser:
         while self.leak_bytes < share * self._shape.leak_bytes:
             self._lost.append(bytes(bytearray(self._scrap)))        # a copy: as when a list is never emptied
 
-    def relieve(self) -> int:
-        """Answer pressure; return the bytes given back."""
+    def relieve(self, t_s: float) -> int:
+        """Answer pressure that was told of at `t_s`; return the bytes given back."""
+        self._told_s = t_s
         freed_bytes = self.cache.give_up(self._shape.smallest_cache_bytes)
         self.evictions += freed_bytes > 0
         self.evicted_bytes += freed_bytes
@@ -135,7 +145,7 @@ def browse(browser: Browser, watch: PressureWatch, planned_s: float, report_fd: 
             told_s = t_s
         step = int(t_s / STEP_S) + 1
         if watch.wait(start_s + step * STEP_S - now_s()):
-            tell("evicted", freed_bytes=browser.relieve())
+            tell("evicted", freed_bytes=browser.relieve(now_s() - start_s))
     tell("end")
 
 

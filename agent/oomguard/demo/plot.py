@@ -20,7 +20,7 @@ FORMATS = (".png", ".svg")
 _LEVEL_COLOURS = ("#4c9f70", "#e9d460", "#f4b942", "#f08a3c", "#e2553d", "#b3122b")     # level 0…5
 _KILLED, _GUARDED, _INK = "#b3122b", "#1f4e79", "#333333"
 _DASHED = (0, (4, 2))
-_ROWS = 3                   # of words below the curve
+_LABELS, _ROWS = 8, 3       # evictions that are named, and the rows their words stand in
 _MIB = 1 << 20
 
 
@@ -65,7 +65,7 @@ def _title(unguarded: Story, guarded: Story) -> str:
 
 def _draw_limit(axes: Axes, limit_mib: float, planned_s: float) -> None:
     axes.axhline(limit_mib, color=_INK, linewidth=1.6)
-    axes.text(planned_s * 0.008, limit_mib * 1.012, f"limit: {limit_mib:.0f} MiB", color=_INK, va="bottom")
+    axes.text(planned_s, limit_mib * 1.012, f"limit: {limit_mib:.0f} MiB", color=_INK, ha="right", va="bottom")
 
 
 def _draw_guarded(axes: Axes, guarded: Story, planned_s: float) -> None:
@@ -76,9 +76,10 @@ def _draw_guarded(axes: Axes, guarded: Story, planned_s: float) -> None:
         axes.fill_between([t_s for t_s, _mib in part], [mib for _t_s, mib in part],
                           color=_LEVEL_COLOURS[span.level], alpha=0.55, linewidth=0)
     axes.plot([t_s for t_s, _mib in curve], [mib for _t_s, mib in curve], color=_GUARDED, linewidth=2.2)
-    for (t_s, freed_bytes), row in zip(guarded.evictions, rows(guarded, planned_s), strict=True):
+    for t_s, words, row in labels(guarded, planned_s):
         after = min((mib for at_s, mib in curve if t_s - 0.5 <= at_s <= t_s + 1), default=0.0)
-        axes.annotate(f"gave back\n{format_bytes(freed_bytes)}", (t_s, after), xytext=(0, -44 - 28 * row),
+        is_low = after < guarded.limit_bytes / _MIB / 5         # no room below
+        axes.annotate(words, (t_s, after), xytext=(0, (44 + 28 * row) * (1 if is_low else -1)),
                       textcoords="offset points", ha="center", fontsize=9, color=_GUARDED,
                       arrowprops={"arrowstyle": "<|-", "color": _GUARDED})
     if guarded.ended == "exit":
@@ -131,13 +132,14 @@ def _meaning(level: int, has_model: bool) -> str:
     return f"level {level}" if level else "level 0: nothing in sight"
 
 
-def rows(story: Story, planned_s: float) -> list[int]:
-    """Return how many rows down each eviction's words stand: one further where the last ones are too near."""
-    found: list[int] = []
-    times = [t_s for t_s, _freed in story.evictions]
-    for number, t_s in enumerate(times):
-        is_near = number > 0 and t_s - times[number - 1] < planned_s / 10
-        found.append((found[-1] + 1) % _ROWS if is_near else 0)
+def labels(story: Story, planned_s: float) -> list[tuple[float, str, int]]:
+    """Return (t_s, words, row) for the largest evictions: a row further down where the last words are too near."""
+    least_bytes = sorted((freed for _t_s, freed in story.evictions), reverse=True)[:_LABELS][-1:]
+    found: list[tuple[float, str, int]] = []
+    for t_s, freed_bytes in story.evictions:
+        if freed_bytes >= least_bytes[0] and len(found) < _LABELS:
+            is_near = bool(found) and t_s - found[-1][0] < planned_s / 10
+            found.append((t_s, f"gave back\n{format_bytes(freed_bytes)}", (found[-1][2] + 1) % _ROWS if is_near else 0))
     return found
 
 
