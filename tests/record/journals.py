@@ -77,6 +77,7 @@ class Told:
         self.events = []
 
     def __call__(self, event, severity="info", /, **fields):
+        """Take an event."""
         self.events.append((event, severity, fields))
 
     @property

@@ -61,10 +61,10 @@ def edges(data):
 
 def test_a_journal_cut_at_every_byte_gives_every_whole_frame(journal, place):
     """A crash in the midst of a write costs the frame it was in, is counted, and is never an exception."""
-    data, runs = journal
+    data, _runs = journal
     sound = edges(data)
     kinds = [frame.kind for frame in frames(data)]
-    for cut in range(0, 9000):
+    for cut in range(9000):
         try:
             recording = read_journals(str(place(data[:cut])))
         except UsageError as error:
