@@ -1,5 +1,6 @@
-/* push, features and forest walk: behaves exactly like the readable references, in about a microsecond.
+/* numbers, push, features and forest walk: behaves exactly like the readable references, in about a microsecond.
  *
+ *   numbers   sense.fields.reference_numbers
  *   push      window.reference_push     features  features.reference     walk  forest.reference_margins
  *
  * Layout constants stand here and in window.py and forest.py; tests/test_kernel.py compares them. Sums are float64
@@ -8,11 +9,13 @@
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <errno.h>
 #include <math.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- the window (window.py) ---- */
 
@@ -891,7 +894,79 @@ static PyObject *k_series(PyObject *self, PyObject *const *args, Py_ssize_t n)
     return is_done ? PyLong_FromSsize_t(refused) : NULL;
 }
 
+/* ---- numbers of the kernel's tables (sense/fields.py) ---- */
+
+enum { TABLE_BYTES = 16384, MAX_LABELS = 24, MAX_DIGITS = 19 };     /* so many digits fit in 64 bits */
+
+struct part { const char *text; Py_ssize_t bytes; };
+struct label { struct part name; double number; int is_found; };
+
+static int part_of(PyObject *object, struct part *part)
+{
+    char *text;
+    if (PyBytes_AsStringAndSize(object, &text, &part->bytes) < 0) return 0;
+    part->text = text;
+    return 1;
+}
+
+/* The first word between both, where it is a number; NaN where it is not. */
+static double number_at(const char *at, const char *stop)
+{
+    while (at < stop && (*at == ' ' || *at == '\t')) at++;
+    const char *first = at;
+    uint64_t number = 0;
+    for (; at < stop && *at >= '0' && *at <= '9'; at++) number = number * 10 + (uint64_t)(*at - '0');
+    return at > first && at - first <= MAX_DIGITS && (at == stop || *at == ' ') ? (double)number : NAN;
+}
+
+static void find_labels(const char *line, const char *end, struct label *labels, Py_ssize_t count, struct part mark)
+{
+    Py_ssize_t left = count;
+    for (const char *stop; left && (stop = memchr(line, '\n', (size_t)(end - line))); line = stop + 1)
+        for (struct label *label = labels; label < labels + count; label++) {
+            Py_ssize_t bytes = label->name.bytes;       /* labels end in a separator, so their last byte tells most lines apart */
+            if (label->is_found || stop - line < bytes || (bytes && line[bytes - 1] != label->name.text[bytes - 1])) continue;
+            if (memcmp(line, label->name.text, (size_t)bytes)) continue;
+            const char *at = line + bytes;
+            while (stop - at >= mark.bytes && memcmp(at, mark.text, (size_t)mark.bytes)) at++;
+            label->number = stop - at >= mark.bytes ? number_at(at + mark.bytes, stop) : NAN;
+            label->is_found = 1;
+            left--;
+        }
+}
+
+static PyObject *k_numbers(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    (void)self;
+    char text[TABLE_BYTES];
+    struct label labels[MAX_LABELS];
+    struct part mark = {"", 0};
+    if (!needs(n, 2, 3)) return NULL;
+    long fd = PyLong_AsLong(args[0]);
+    if (fd == -1 && PyErr_Occurred()) return NULL;
+    Py_ssize_t count = PyTuple_Check(args[1]) ? PyTuple_Size(args[1]) : 0;
+    if (count < 1 || count > MAX_LABELS || fd != (int)fd) return PyErr_Format(PyExc_ValueError, "numbers takes a descriptor and 1 to %d labels", MAX_LABELS);
+    if (n == 3 && !part_of(args[2], &mark)) return NULL;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        labels[i] = (struct label){.number = NAN};
+        if (!part_of(PyTuple_GetItem(args[1], i), &labels[i].name)) return NULL;
+    }
+    ssize_t size;
+    Py_BEGIN_ALLOW_THREADS
+    do size = pread((int)fd, text, sizeof text, 0); while (size < 0 && errno == EINTR);
+    if (size > 0) find_labels(text, text + size, labels, count, mark);
+    Py_END_ALLOW_THREADS
+    if (size < 0) return PyErr_SetFromErrno(PyExc_OSError);
+    PyObject *numbers = PyTuple_New(count);
+    for (Py_ssize_t i = 0; numbers && i < count; i++) {
+        PyObject *number = PyFloat_FromDouble(labels[i].number);
+        if (!number || PyTuple_SetItem(numbers, i, number) < 0) { Py_DECREF(numbers); return NULL; }
+    }
+    return numbers;
+}
+
 static PyMethodDef methods[] = {
+    {"numbers", (PyCFunction)(void (*)(void))k_numbers, METH_FASTCALL, "numbers(fd, labels, mark=b'') -> floats"},
     {"push", (PyCFunction)(void (*)(void))k_push, METH_FASTCALL, "push(window, sample, segment, phase_id) -> taken"},
     {"features", (PyCFunction)(void (*)(void))k_features, METH_FASTCALL, "features(window, facts, out)"},
     {"series", (PyCFunction)(void (*)(void))k_series, METH_FASTCALL, "series(rows, facts, out, forest=None) -> refused"},
@@ -908,5 +983,5 @@ static int add_all(PyObject *module)
 }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_all}, {0, NULL}};
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "oomguard._kernel", "push, features and forest walk", 0, methods, slots, NULL, NULL, NULL};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "oomguard._kernel", "numbers, push, features and forest walk", 0, methods, slots, NULL, NULL, NULL};
 PyMODINIT_FUNC PyInit__kernel(void) { return PyModuleDef_Init(&definition); }

@@ -12,6 +12,12 @@ WINDOW_BYTES: int
 FEATURES: int
 SERIES_ROWS: int
 
+def numbers(fd: int, labels: tuple[bytes, ...], mark: bytes = b"", /) -> tuple[float, ...]:
+    """Read and parse a table in one call: `sense.fields.reference_numbers`. Takes 1 to 24 labels; releases the GIL.
+
+    Raises OSError where the descriptor cannot be read.
+    """
+
 def push(window: Buffer, sample: Sample, segment: int, phase_id: float, /) -> bool:
     """Add one sample to the ring: `window.reference_push`."""
 

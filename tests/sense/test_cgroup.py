@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from faketree import MIB, FakeTree
 
 from oomguard.sense.cgroup import Cgroup
 from oomguard.sense.constraints import Constraint
+from oomguard.sense.files import KeptFile
 from oomguard.sense.machine import Machine
-from oomguard.sense.memory_stat import StatV1, StatV2
+from oomguard.sense.memory_stat import tally_v1, tally_v2
 
 
 def measured(tree: FakeTree, path: str = "/app", room: float | None = None) -> Constraint | None:
@@ -140,34 +142,49 @@ def test_a_failed_read_is_a_value_with_a_reason(tmp_path: Path, monkeypatch: pyt
     group.read_limits(reading)
     broken = OSError(5, "Input/output error")
 
-    def fail(*_args: object) -> bytes:
+    def fail(*_args: object) -> tuple[float, ...]:
         raise broken
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "pread", fail)
+        patch.setattr(KeptFile, "numbers", fail)
         group.read(reading, 0.0)
     assert (group.constraint, group.trouble, group.is_gone) == (None, "cgroup:/app: Input/output error", False)
     group.read(machine.read(), 0.0)
     assert (group.constraint.used_bytes, group.trouble) == (10 * MIB, "")
 
 
-def test_older_kernels_tell_less() -> None:
+@pytest.fixture
+def stat(tmp_path: Path) -> Iterator[object]:
+    """Give what makes a memory.stat of a text."""
+    made: list[KeptFile] = []
+
+    def make(text: bytes) -> KeptFile:
+        (tmp_path / "memory.stat").write_bytes(text)
+        made.append(KeptFile(str(tmp_path / "memory.stat")))
+        return made[-1]
+
+    yield make
+    for file in made:
+        file.close()
+
+
+def test_older_kernels_tell_less(stat: object) -> None:
     """Before 5.18 v2 has no `kernel`, before 5.9 one refault number, before 4.13 v1 has no shmem: sums still come."""
     old_v2 = (b"anon 100\nfile 50\nkernel_stack 3\nslab 7\nsock 0\nshmem 10\nunevictable 0\nslab_reclaimable 5\n"
               b"workingset_refault 9\npgmajfault 2\n")
     old_v1 = (b"rss 1\ntotal_cache 50\ntotal_rss 100\ntotal_pgmajfault 2\ntotal_inactive_file 20\n"
               b"total_active_file 10\ntotal_unevictable 0\ntotal_workingset_refault 9\n")
-    for _time in range(2):
-        two, one = StatV2().take(old_v2), StatV1().take(old_v1)
-        assert (two.used_bytes, two.kernel_bytes, two.refaults, two.major_faults) == (100 + 10 + (10 - 5), 10, 9, 2)
-        assert (one.used_bytes, one.refaults, one.major_faults) == (100 + 20, 9, 2)
+    two, one = tally_v2(stat(old_v2)), tally_v1(stat(old_v1))
+    assert (two.used_bytes, two.kernel_bytes, two.refaults, two.major_faults) == (100 + 10 + (10 - 5), 10, 9, 2)
+    assert (one.used_bytes, one.refaults, one.major_faults) == (100 + 20, 9, 2)
 
 
-@pytest.mark.parametrize("stat", [StatV1, StatV2])
-def test_torn_stat_is_unknown(stat: type[StatV1] | type[StatV2]) -> None:
+@pytest.mark.parametrize("tally", [tally_v1, tally_v2])
+@pytest.mark.parametrize("text", [b"", b"anon x\n", b"\0\xff\n", b"total_rss\n"])
+def test_torn_stat_is_unknown(stat: object, tally: object, text: bytes) -> None:
     """Nonsense gives NaN, never an error and never 0 used."""
-    for text in (b"", b"anon x\n", b"\0\xff\n", b"total_rss\n"):
-        assert stat().take(text).used_bytes != stat().take(text).used_bytes
+    used_bytes = tally(stat(text)).used_bytes
+    assert used_bytes != used_bytes
 
 
 def test_shared_groups_are_opened_once(tmp_path: Path) -> None:

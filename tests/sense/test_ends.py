@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from faketree import MIB, FakeTree
 
-from oomguard.sense.ends import NoCount, TreeCount, count_in_machine, count_in_tree, oom_kills, open_end_fd
+from oomguard.sense.ends import FileCount, NoCount, TreeCount, count_in_machine, count_in_tree, open_end_fd
 
 
 def test_a_pidfd_is_readable_at_the_end(eater: object) -> None:
@@ -31,11 +31,14 @@ def test_no_process_has_no_end_fd() -> None:
 
 @pytest.mark.parametrize(("text", "kills"), [
     (b"oom_kill_disable 0\nunder_oom 0\noom_kill 3\n", 3), (b"max 1\noom 2\noom_kill 4\noom_group_kill 5\n", 4),
-    (b"oom_kill 6", 6), (b"oom_kill_disable 0\nunder_oom 0\n", -1), (b"", -1), (b"oom_kill x\n", -1),
+    (b"oom_kill 6", -1), (b"oom_kill_disable 0\nunder_oom 0\n", -1), (b"", -1), (b"oom_kill x\n", -1),
     (b"my_oom_kill 3\noom_kill 2\n", 2), (b"\xff\0", -1)])
-def test_the_kernels_count(text: bytes, kills: int) -> None:
-    """Only the line `oom_kill` counts; a kernel before 4.13 has none."""
-    assert oom_kills(text) == kills
+def test_the_kernels_count(tmp_path: Path, text: bytes, kills: int) -> None:
+    """Only the line `oom_kill` counts, and only a whole one; a kernel before 4.13 has none."""
+    (tmp_path / "memory.events").write_bytes(text)
+    count = FileCount(str(tmp_path / "memory.events"))
+    assert count.read() == kills
+    count.close()
 
 
 def test_version_2_counts_for_its_whole_tree(tmp_path: Path) -> None:

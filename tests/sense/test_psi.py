@@ -8,27 +8,38 @@ from pathlib import Path
 import pytest
 from faketree import FakeTree
 
-from oomguard.sense.psi import open_pressure, open_system_pressure, parse
+from oomguard.sense.files import KeptFile
+from oomguard.sense.psi import Pressure, open_pressure, open_system_pressure
 
 REAL = b"some avg10=1.00 avg60=0.30 avg300=0.06 total=4242\nfull avg10=0.90 avg60=0.20 avg300=0.05 total=41\n"
 
 
-def test_totals_are_taken() -> None:
+def read(tmp_path: Path, text: bytes) -> tuple[float, float]:
+    """Return the pressure of a file of that text."""
+    (tmp_path / "pressure").write_bytes(text)
+    pressure = Pressure(KeptFile(str(tmp_path / "pressure")))
+    try:
+        return pressure.read()
+    finally:
+        pressure.close()
+
+
+def test_totals_are_taken(tmp_path: Path) -> None:
     """The cumulative microseconds of both lines come out."""
-    assert parse(REAL) == (4242.0, 41.0)
+    assert read(tmp_path, REAL) == (4242.0, 41.0)
 
 
 @pytest.mark.parametrize("text", [b"", b"total=", b"some total=x\nfull total=y\n", b"total=total=total=", b"\xff\0"])
-def test_torn_text_is_unknown(text: bytes) -> None:
+def test_torn_text_is_unknown(tmp_path: Path, text: bytes) -> None:
     """Nonsense is NaN, never an error."""
-    some_us, full_us = parse(text)
+    some_us, full_us = read(tmp_path, text)
     assert some_us != some_us
     assert full_us != full_us
 
 
-def test_a_lone_some_line_is_known() -> None:
+def test_a_lone_some_line_is_known(tmp_path: Path) -> None:
     """cpu.pressure of older kernels has no full line."""
-    some_us, full_us = parse(b"some avg10=0.00 avg60=0.00 avg300=0.00 total=7\n")
+    some_us, full_us = read(tmp_path, b"some avg10=0.00 avg60=0.00 avg300=0.00 total=7\n")
     assert some_us == 7
     assert full_us != full_us
 

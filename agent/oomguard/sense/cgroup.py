@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from oomguard.sense.constraints import Constraint
-from oomguard.sense.fields import limit, number
+from oomguard.sense.fields import WHOLE_LINE, limit
 from oomguard.sense.files import GONE, KeptFile, open_if_there
-from oomguard.sense.memory_stat import StatV1, StatV2, Tally
+from oomguard.sense.memory_stat import Tally, tally_v1, tally_v2
 from oomguard.sense.sample import NAN
 from oomguard.typed import TYPE_CHECKING, NamedTuple
 
@@ -51,7 +51,6 @@ class Cgroup:
         "_limit_tick",
         "_limit_trouble",
         "_set_bytes",
-        "_stat",
         "_stat_file",
         "_swap_limit",
         "_swap_usage",
@@ -80,7 +79,6 @@ class Cgroup:
         self.directory, self.path, self.version, self.name = directory, path, version, "cgroup:" + path
         names = NAMES[version]
         self._files: list[KeptFile] = []
-        self._stat: StatV1 | StatV2 = StatV1() if version == 1 else StatV2()
         self._stat_file = self._keep(f"{directory}/memory.stat", 8192)
         self._limit = self._keep(f"{directory}/{names.limit}")
         self._usage = self._keep(f"{directory}/{names.usage}")
@@ -124,7 +122,7 @@ class Cgroup:
             if machine.swap_total_bytes and self._swap_limit is not None:
                 self.swap_limit_bytes = limit(self._swap_limit.read())
             if machine.swap_total_bytes and self._swappiness is not None:
-                self.swappiness = number(self._swappiness.read())
+                (self.swappiness,) = self._swappiness.numbers(WHOLE_LINE)
         except OSError as error:
             self._limit_trouble = self._reason(error)
         most_bytes = machine.constraint.limit_bytes + machine.swap_total_bytes
@@ -159,7 +157,7 @@ class Cgroup:
     def _measure(self, machine: MachineReading) -> None:
         if self._stat_file is None:
             return
-        self.tally = tally = self._stat.take(self._stat_file.read())
+        self.tally = tally = tally_v1(self._stat_file) if self.version == 1 else tally_v2(self._stat_file)
         swap_used = swap_free = swap_limit = 0.0
         if machine.swap_total_bytes:
             swap_used, swap_free, swap_limit = self._measure_swap(machine.swap_total_bytes)
@@ -168,8 +166,8 @@ class Cgroup:
             used, free = tally.used_bytes, self.limit_bytes - tally.used_bytes + swap_free
             self.constraint = Constraint(
                 self.name, self.limit_bytes, used, free,
-                number(self._usage.read()) if self._usage is not None else NAN,
-                number(self._kernel.read()) if self._kernel is not None else tally.kernel_bytes,
+                self._usage.numbers(WHOLE_LINE)[0] if self._usage is not None else NAN,
+                self._kernel.numbers(WHOLE_LINE)[0] if self._kernel is not None else tally.kernel_bytes,
                 swap_used, swap_free if swap_free > 0 else 0.0, swap_limit)
 
     def _measure_swap(self, swap_total_bytes: float) -> tuple[float, float, float]:
@@ -185,7 +183,7 @@ class Cgroup:
                 most = max(0.0, self.swap_limit_bytes - self.limit_bytes)
             free = min(self.swap_room_bytes, most - used)
         else:
-            used = number(self._swap_usage.read()) if self._swap_usage is not None else NAN
+            used = self._swap_usage.numbers(WHOLE_LINE)[0] if self._swap_usage is not None else NAN
             most = self.swap_limit_bytes
             free = self.swap_room_bytes = max(0.0, min(self.swap_room_bytes, most - used))
         if self.swappiness == 0:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from oomguard.sense.fields import number
 from oomguard.sense.files import KeptFile, below, open_if_there
 from oomguard.sense.tree import children
 from oomguard.typed import Protocol
 
+OOM_KILL = (b"oom_kill ",)
 LOOKED_AT_ONCE = 16         # cgroups of a v1 tree per call; larger trees take several calls
 
 
@@ -47,7 +47,7 @@ class FileCount:
         """Return the kills so far; the last known number when the group is gone, -1 where there is none."""
         if self._file is not None:
             try:
-                self._kills = max(self._kills, oom_kills(self._file.read()))
+                self._kills = max(self._kills, _oom_kills(self._file))
             except OSError:
                 return self._kills
         return self._kills
@@ -58,13 +58,9 @@ class FileCount:
             self._file.close()
 
 
-def oom_kills(text: bytes) -> int:
-    """Return the number on the line `oom_kill N`, -1 where there is none (before Linux 4.13)."""
-    at = text.find(b"oom_kill ")
-    while at > 0 and text[at - 1:at] != b"\n":
-        at = text.find(b"oom_kill ", at + 1)
-    end = text.find(b"\n", at)
-    kills = number(text[at + 9:end if end >= 0 else None]) if at >= 0 else -1.0
+def _oom_kills(file: KeptFile) -> int:
+    """Return the number on the line `oom_kill N`, -1 where there is none (before Linux 4.13). Raises OSError."""
+    (kills,) = file.numbers(OOM_KILL)
     return int(kills) if kills == kills else -1
 
 
@@ -119,7 +115,7 @@ class TreeCount:
     def _look(self, branch: _Branch) -> bool:
         """Count one group's new kills, search it where its links changed, return whether it still is."""
         try:
-            kills = oom_kills(branch.file.read())
+            kills = _oom_kills(branch.file)
             links = os.stat(branch.directory).st_nlink
         except OSError:
             return False

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from oomguard.profile import NAN, Profile
 from oomguard.sense.ends import open_end_fd
-from oomguard.sense.fields import Fields
+from oomguard.sense.fields import numbers_in
 from oomguard.sense.files import below, read_if_there
 from oomguard.sense.mounts import find_hierarchies
 from oomguard.sense.psi import open_system_pressure
@@ -46,8 +46,8 @@ def detect_senses(root: str = "/") -> Senses:
 
 
 def _meminfo(root: str) -> tuple[float, float, float]:
-    fields = Fields((b"MemTotal:", b"SwapTotal:", b"MemAvailable:"), b" kB")
-    ram, swap, available = fields.take(read_if_there(below(root, "/proc/meminfo")))
+    text = read_if_there(below(root, "/proc/meminfo"))
+    ram, swap, available = numbers_in(text, (b"MemTotal:", b"SwapTotal:", b"MemAvailable:"))
     return ram * 1024, swap * 1024, available * 1024
 
 

@@ -11,6 +11,7 @@ import errno
 import os
 
 from oomguard.errors import NotPermittedError, OomguardError, TargetGoneError
+from oomguard.sense.fields import Numbers, numbers
 from oomguard.typed import NoReturn
 
 GONE = frozenset((errno.ENOENT, errno.ENODEV, errno.ESRCH, errno.ENOTDIR))
@@ -34,7 +35,7 @@ class KeptFile:
     __slots__ = ("_fd", "_has_inode", "_inode", "_size_bytes", "path")
 
     def __init__(self, path: str, size_bytes: int = 4096, has_inode: bool = True) -> None:
-        """Open `path`; no more than `size_bytes` of it will ever be read. Raises OSError."""
+        """Open `path`; no more than `size_bytes` of it will ever be given as text. Raises OSError."""
         self.path, self._size_bytes, self._inode, self._has_inode = path, size_bytes, 0, has_inode
         self._fd = self._open()
 
@@ -64,16 +65,28 @@ class KeptFile:
         """
         if self._fd >= 0:
             return os.pread(self._fd, self._size_bytes, 0)
-        return self._read_on_demand()
-
-    def _read_on_demand(self) -> bytes:
-        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = self._open_on_demand()
         try:
-            if self._has_inode and os.fstat(fd).st_ino != self._inode:
-                raise OSError(errno.ENODEV, "another file has its name", self.path)
             return os.pread(fd, self._size_bytes, 0)
         finally:
             os.close(fd)
+
+    def numbers(self, labels: tuple[bytes, ...], mark: bytes = b"") -> Numbers:
+        """Return one number per label of the file's present text, as `fields` says. Raises OSError as `read` does."""
+        if self._fd >= 0:
+            return numbers(self._fd, labels, mark)
+        fd = self._open_on_demand()
+        try:
+            return numbers(fd, labels, mark)
+        finally:
+            os.close(fd)
+
+    def _open_on_demand(self) -> int:
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        if self._has_inode and os.fstat(fd).st_ino != self._inode:
+            os.close(fd)
+            raise OSError(errno.ENODEV, "another file has its name", self.path)
+        return fd
 
     def close(self) -> None:
         """Give the descriptor back."""

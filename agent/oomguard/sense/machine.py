@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 from oomguard.sense.constraints import MACHINE, Constraint
-from oomguard.sense.fields import Fields
 from oomguard.sense.files import below, open_if_there
 from oomguard.sense.groups import Groups
 from oomguard.sense.psi import UNKNOWN as NO_PRESSURE
@@ -17,9 +16,8 @@ from oomguard.typed import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from oomguard.sense.portable import PortableMachine
 
-MEMORY = (b"MemTotal:", b"MemFree:", b"MemAvailable:")
-SWAP = (b"SwapTotal:", b"SwapFree:")
-NO_SWAP = b"\nSwapTotal:             0 kB\n"     # looking for it is cheaper than taking two more numbers
+MEMINFO = (b"MemTotal:", b"MemFree:", b"MemAvailable:", b"SwapTotal:", b"SwapFree:")
+NO_NUMBERS = (NAN,) * len(MEMINFO)
 
 
 class MachineReading(NamedTuple):
@@ -40,13 +38,12 @@ class Machine:
 
     is_portable = False
 
-    __slots__ = ("_arc", "_meminfo", "_memory", "_pressure", "_swap", "_swaps", "_tick", "groups", "root")
+    __slots__ = ("_arc", "_meminfo", "_pressure", "_swaps", "_tick", "groups", "root")
 
     def __init__(self, root: str = "/") -> None:
         """Open what there is below `root`. Nothing is required: what cannot be read is unknown."""
         self.root = root
         self._meminfo = open_if_there(below(root, "/proc/meminfo"))
-        self._memory, self._swap = Fields(MEMORY, b" kB"), Fields(SWAP, b" kB")
         self._pressure = open_system_pressure(root)
         self._arc = open_if_there(below(root, "/proc/spl/kstat/zfs/arcstats"), 16384)
         self._swaps = Swaps(root)
@@ -63,30 +60,25 @@ class Machine:
         self._tick += 1
         trouble = ""
         try:
-            text = self._meminfo.read() if self._meminfo is not None else b""
+            numbers = self._meminfo.numbers(MEMINFO) if self._meminfo is not None else NO_NUMBERS
         except OSError as error:
-            text, trouble = b"", f"/proc/meminfo: {error.strerror}"
-        total, free, available = self._memory.take(text)
+            numbers, trouble = NO_NUMBERS, f"/proc/meminfo: {error.strerror}"
+        total, free, available, swap_total, swap_free = numbers
         total, available = total * 1024, available * 1024
         if self._arc is not None:
             available = min(total, available + self._arc_reclaimable_bytes())
-        swap_total = swap_used = gain = room = 0.0
-        if NO_SWAP not in text:
-            swap_total, swap_used, gain, room = self._read_swap(text, available)
+        swap_used = gain = room = 0.0
+        if swap_total > 0:
+            swap_total, swap_used = swap_total * 1024, (swap_total - swap_free) * 1024
+            gain, room = self._swaps.room(swap_total, swap_free * 1024, available)
+        else:                                       # none, or a kernel without swap
+            swap_total = 0.0
         some_us, full_us = self._pressure.read() if self._pressure is not None else NO_PRESSURE
         return MachineReading(
             self._tick, available, swap_total, room, some_us, full_us,
             Constraint(MACHINE, total, total - available, available + gain, total - free * 1024, NAN,
                        swap_used, gain, swap_total),
             trouble)
-
-    def _read_swap(self, text: bytes, available_bytes: float) -> tuple[float, float, float, float]:
-        """Return (total, used, what the machine would gain, what cgroups can still put there)."""
-        total, free = self._swap.take(text)
-        if not total > 0:                           # a kernel without swap
-            return 0.0, 0.0, 0.0, 0.0
-        gain_bytes, room_bytes = self._swaps.room(total * 1024, free * 1024, available_bytes)
-        return total * 1024, (total - free) * 1024, gain_bytes, room_bytes
 
     def _arc_reclaimable_bytes(self) -> float:
         """Return what the ZFS cache holds above its minimum: MemAvailable counts it as used."""

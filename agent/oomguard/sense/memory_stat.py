@@ -9,8 +9,16 @@ file (mlock, ramfs) is what of `file` is neither shmem nor on an LRU list; it is
 
 from __future__ import annotations
 
-from oomguard.sense.fields import Fields
+from oomguard.sense.files import KeptFile
+from oomguard.sense.sample import NAN
 from oomguard.typed import NamedTuple
+
+LABELS_V1 = (b"total_rss ", b"total_shmem ", b"total_swap ", b"total_unevictable ", b"total_workingset_refault_anon ",
+             b"total_workingset_refault_file ", b"total_pgmajfault ", b"total_cache ", b"total_inactive_file ",
+             b"total_active_file ", b"total_workingset_refault ")
+LABELS_V2 = (b"anon ", b"kernel ", b"sock ", b"shmem ", b"unevictable ", b"slab_reclaimable ",
+             b"workingset_refault_anon ", b"workingset_refault_file ", b"pgmajfault ", b"file ", b"inactive_file ",
+             b"active_file ", b"kernel_stack ", b"pagetables ", b"percpu ", b"slab ", b"workingset_refault ")
 
 
 class Tally(NamedTuple):
@@ -23,64 +31,34 @@ class Tally(NamedTuple):
     major_faults: float
 
 
-class StatV1:
-    """Take the hierarchical (`total_`) numbers of version 1."""
-
-    __slots__ = ("_fields", "_files")
-
-    def __init__(self) -> None:
-        self._fields = Fields((b"total_rss ", b"total_shmem ", b"total_swap ", b"total_unevictable ",
-                               b"total_workingset_refault_anon ", b"total_workingset_refault_file ",
-                               b"total_pgmajfault "))
-        self._files = Fields((b"total_cache ", b"total_inactive_file ", b"total_active_file ",
-                              b"total_workingset_refault "))
-
-    def take(self, text: bytes) -> Tally:
-        """Return the sums of one text."""
-        (rss, shmem, swap_used, unevictable,
-         refaults_anon, refaults_file, major_faults) = self._fields.take(text)
-        refaults = refaults_anon + refaults_file
-        if unevictable or shmem != shmem or refaults != refaults:       # memory locked, or an old kernel
-            cache, inactive, active, refaults_both = self._files.take(text)
-            if shmem != shmem:                                          # before 4.13
-                shmem, unevictable = max(0.0, cache - inactive - active), 0.0
-            if refaults != refaults:                                    # before 5.9
-                refaults = refaults_both
-            if unevictable:
-                shmem += min(unevictable, max(0.0, cache - shmem - inactive - active))
-        return Tally(rss + shmem, float("nan"), swap_used, refaults, major_faults)
+def tally_v1(file: KeptFile) -> Tally:
+    """Return the sums of the hierarchical (`total_`) numbers of version 1. Raises OSError."""
+    (rss, shmem, swap_used, unevictable, refaults_anon, refaults_file, major_faults,
+     cache, inactive, active, refaults_both) = file.numbers(LABELS_V1)
+    refaults = refaults_anon + refaults_file
+    if shmem != shmem:                                          # before 4.13
+        shmem, unevictable = max(0.0, cache - inactive - active), 0.0
+    if refaults != refaults:                                    # before 5.9
+        refaults = refaults_both
+    if unevictable:
+        shmem += min(unevictable, max(0.0, cache - shmem - inactive - active))
+    return Tally(rss + shmem, NAN, swap_used, refaults, major_faults)
 
 
-class StatV2:
-    """Take the numbers of version 2, which are hierarchical by themselves."""
-
-    __slots__ = ("_fields", "_files", "_parts")
-
-    def __init__(self) -> None:
-        self._fields = Fields((b"anon ", b"kernel ", b"sock ", b"shmem ", b"unevictable ",
-                               b"slab_reclaimable ", b"workingset_refault_anon ", b"workingset_refault_file ",
-                               b"pgmajfault "))
-        self._files = Fields((b"file ", b"inactive_file ", b"active_file "))
-        self._parts = Fields((b"kernel_stack ", b"pagetables ", b"percpu ", b"slab ",
-                              b"workingset_refault "))
-
-    def take(self, text: bytes) -> Tally:
-        """Return the sums of one text."""
-        (anon, kernel, sock, shmem, unevictable, slab_reclaimable,
-         refaults_anon, refaults_file, major_faults) = self._fields.take(text)
-        refaults = refaults_anon + refaults_file
-        if kernel != kernel or refaults != refaults:
-            *parts, refaults_both = self._parts.take(text)
-            if kernel != kernel and parts[-1] == parts[-1]:
-                kernel = sum(part for part in parts if part == part)    # percpu: 5.9, pagetables: 5.13
-            if refaults != refaults:
-                refaults = refaults_both
-        used = anon + shmem + (kernel - slab_reclaimable if kernel == kernel else 0.0)
-        if sock == sock:
-            used += sock
-        if unevictable:
-            file, inactive, active = self._files.take(text)
-            locked = min(unevictable, file - shmem - inactive - active)
-            if locked > 0:
-                used += locked
-        return Tally(used, kernel + (sock if sock == sock else 0.0), float("nan"), refaults, major_faults)
+def tally_v2(file: KeptFile) -> Tally:
+    """Return the sums of the numbers of version 2, which are hierarchical by themselves. Raises OSError."""
+    (anon, kernel, sock, shmem, unevictable, slab_reclaimable, refaults_anon, refaults_file, major_faults,
+     cache, inactive, active, *parts, refaults_both) = file.numbers(LABELS_V2)
+    refaults = refaults_anon + refaults_file
+    if refaults != refaults:                                    # before 5.9
+        refaults = refaults_both
+    if kernel != kernel and parts[-1] == parts[-1]:             # before 5.18
+        kernel = sum(part for part in parts if part == part)    # percpu: 5.9, pagetables: 5.13
+    used = anon + shmem + (kernel - slab_reclaimable if kernel == kernel else 0.0)
+    if sock == sock:
+        used += sock
+    if unevictable:
+        locked = min(unevictable, cache - shmem - inactive - active)
+        if locked > 0:
+            used += locked
+    return Tally(used, kernel + (sock if sock == sock else 0.0), NAN, refaults, major_faults)

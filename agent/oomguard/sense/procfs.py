@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 
 from oomguard.errors import TargetGoneError
-from oomguard.sense.fields import Fields
 from oomguard.sense.files import KeptFile, below, raise_for, read_if_there
 from oomguard.typed import NamedTuple
 
+MEMORY = (b"RssAnon:", b"RssShmem:", b"VmSwap:")
 DEAD = (b"Z", b"X", b"x")
 STATE, MAJOR_FAULTS, THREADS, START_TIME = 0, 9, 17, 19     # words of /proc/PID/stat after the name
 
@@ -39,7 +39,7 @@ def parse_stat(text: bytes) -> Life | None:
 class Process:
     """The reader of one process. Its descriptors stay with it: a new process of that pid is never read."""
 
-    __slots__ = ("_cgroup", "_memory", "_stat", "_status", "pid", "start_ticks")
+    __slots__ = ("_cgroup", "_stat", "_status", "pid", "start_ticks")
 
     def __init__(self, pid: int, root: str = "/") -> None:
         """Open the process. Raises TargetGoneError, NotPermittedError."""
@@ -51,7 +51,6 @@ class Process:
             self._cgroup = KeptFile(f"{folder}/cgroup", 8192, has_inode=False)
         except OSError as error:
             raise_for(error, f"process {pid}")
-        self._memory = Fields((b"RssAnon:", b"RssShmem:", b"VmSwap:"), b" kB")
         self.start_ticks = -1
         self.start_ticks = self.read().start_ticks
 
@@ -78,7 +77,7 @@ class Process:
         statm's resident - shared would miss shared memory, 100 MB of it in one trial.
         """
         try:
-            anon, shmem, swapped = self._memory.take(self._status.read())
+            anon, shmem, swapped = self._status.numbers(MEMORY)
         except OSError:
             return float("nan"), float("nan")
         return (anon + shmem) * 1024, swapped * 1024

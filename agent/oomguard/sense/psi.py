@@ -8,23 +8,12 @@ The averages are the kernel's, over spans of its choice; the totals let the wind
 
 from __future__ import annotations
 
-from oomguard.sense.fields import number
 from oomguard.sense.files import KeptFile, below, open_if_there
 from oomguard.sense.sample import NAN
 
 SYSTEM = "/proc/pressure/memory"
+LABELS, TOTAL = (b"some ", b"full "), b"total="
 UNKNOWN = (NAN, NAN)
-
-
-def parse(text: bytes) -> tuple[float, float]:
-    """Return (some, full) in microseconds. NaN for a line that is not there."""
-    parts = text.split(b"total=", 2)
-    try:
-        return float(parts[1].partition(b"\n")[0]), float(parts[2])
-    except IndexError:
-        return (number(parts[1]), NAN) if len(parts) == 2 else UNKNOWN
-    except ValueError:
-        return UNKNOWN
 
 
 class Pressure:
@@ -38,9 +27,10 @@ class Pressure:
     def read(self) -> tuple[float, float]:
         """Return (some, full) in microseconds, NaN where the kernel does not say (accounting is off)."""
         try:
-            return parse(self._file.read())
+            some_us, full_us = self._file.numbers(LABELS, TOTAL)
         except OSError:
             return UNKNOWN
+        return some_us, full_us
 
     def close(self) -> None:
         """Give the descriptor back."""
