@@ -55,7 +55,7 @@ def row(sample):
     """A sample as the journal keeps it: COLUMNS, lateness as float32, bit for bit."""
     numbers = [getattr(sample, name) + 0.0 for name in COLUMNS]     # -0.0 is 0.0
     numbers[1] = struct.unpack("f", struct.pack("f", numbers[1]))[0]
-    return struct.pack(f"{len(numbers)}d", *numbers).replace(struct.pack("d", -math.nan), struct.pack("d", math.nan))
+    return struct.pack(f"{len(numbers)}d", *numbers)
 
 
 def rows(run):
