@@ -25,7 +25,7 @@ from oomguard.sense.machine import open_machine
 from oomguard.sidecar import Sidecar, remove_folder
 from oomguard.tell.control import ControlServer
 from oomguard.tell.log import Log, is_journal
-from oomguard.tell.paths import make_runtime_dir
+from oomguard.tell.paths import lock_runtime_dir, make_runtime_dir
 from oomguard.tell.service import ServiceManager
 from oomguard.ticker import Ticker
 from oomguard.typed import TYPE_CHECKING
@@ -45,6 +45,7 @@ class Daemon:
     def __init__(self, briefing: Briefing) -> None:
         self._plan, self._model, self._options = briefing
         make_runtime_dir(self._options.runtime_dir)
+        self._lock_fd = -1
         self._log = _open_log(self._options.log_file, self._options.is_json_log)
         self._poller = select.epoll()
         self._exit_code: int | None = None
@@ -79,6 +80,7 @@ class Daemon:
         if self._options.socket:
             handlers = {"status": lambda _request, _client: self.status(), "reload": self._reload}
             self._control = ControlServer(self._options.socket, handlers, self._poller, self._log)
+        self._lock_fd = lock_runtime_dir(self._options.runtime_dir)
         if self._options.argv:                  # last of what can be refused: no app runs on without its guard
             self._start_app()
         _set_oom_score_adj(OOM_SCORE_ADJ)       # after the app was started: it keeps its own
@@ -174,6 +176,8 @@ class Daemon:
         self._log.event("stop", exit_code=self._exit_code)
         self._machine.close()
         self._log.close()
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
 
     def _on_signal(self, number: int) -> None:
         if self._sidecar is not None:

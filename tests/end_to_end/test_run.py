@@ -261,6 +261,15 @@ def test_two_guards_do_not_share_a_socket(start: Start) -> None:
     assert first.status()["pid"] == first.pid
 
 
+def test_two_guards_do_not_share_their_windows(start: Start, folder: Path) -> None:
+    """Another socket over the same runtime folder is refused too: both would write one window."""
+    first = run(start, f"pid:{os.getpid()}")
+    assert first.status()["pid"] == first.pid
+    second = run(start, f"pid:{os.getpid()}", "--socket", str(folder / "other.sock"))
+    assert second.wait() == 5
+    assert "another guard uses" in second.errors.read_text()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_cleanly_when_asked(start: Start, folder: Path, number: int) -> None:
     """Exit code 0, the stop is logged, the socket removed, the window's file stays."""

@@ -6,7 +6,14 @@ import stat
 import pytest
 
 from oomguard.errors import NotPermittedError
-from oomguard.tell.paths import SYSTEM_DIR, make_runtime_dir, own_socket_path, runtime_dir, socket_path
+from oomguard.tell.paths import (
+    SYSTEM_DIR,
+    lock_runtime_dir,
+    make_runtime_dir,
+    own_socket_path,
+    runtime_dir,
+    socket_path,
+)
 
 
 @pytest.fixture
@@ -71,3 +78,12 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path):
         os.chown(tmp_path / "theirs", 12345, -1)
         with pytest.raises(NotPermittedError, match="not a folder of uid 0"):
             make_runtime_dir(str(tmp_path / "theirs"))
+
+
+def test_a_runtime_folder_has_one_guard(tmp_path):
+    """A second lock on the same folder is refused; after the first is let go it is granted."""
+    fd = lock_runtime_dir(str(tmp_path))
+    with pytest.raises(NotPermittedError, match="another guard"):
+        lock_runtime_dir(str(tmp_path))
+    os.close(fd)
+    os.close(lock_runtime_dir(str(tmp_path)))

@@ -28,7 +28,10 @@ def start_ticks(pid: int, proc: str = "/proc") -> int:
 
 
 def signal_number(name: str) -> int:
-    """Return the number of a signal such as `SIGUSR1`. Raises ValueError."""
+    """Return the number of a signal such as `SIGUSR1` or `SIGRTMIN+3`. Raises ValueError."""
+    first, plus, place = name.partition("+")
+    if first == "SIGRTMIN" and plus and place.isdigit() and int(place) <= signal.SIGRTMAX - signal.SIGRTMIN:
+        return signal.SIGRTMIN + int(place)
     number = getattr(signal, name, None) if name.startswith("SIG") and "_" not in name else None
     if not isinstance(number, signal.Signals):
         raise ValueError(f"{name!r} is not a signal")

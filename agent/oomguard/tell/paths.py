@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
 from collections.abc import Mapping
@@ -65,6 +67,28 @@ def make_runtime_dir(path: str) -> str:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (uid, 0):
         raise NotPermittedError(f"{path} is not a folder of uid {uid}: remove it or set RUNTIME_DIRECTORY")
     return path
+
+
+def lock_runtime_dir(path: str) -> int:
+    """Make the folder this process' alone for as long as the returned descriptor is open.
+
+    Two guards over the same windows would spoil them for each other.
+
+    Raises:
+        NotPermittedError: another guard has it, or no lock can be made there. A full disk is no reason: -1.
+    """
+    try:
+        fd = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
+            return -1
+        raise NotPermittedError(f"cannot lock {path}: {error.strerror}") from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise NotPermittedError(f"another guard uses {path}: stop it, or give this one its own --runtime-dir") from None
+    return fd
 
 
 def _user_dir(environ: Mapping[str, str]) -> str:
