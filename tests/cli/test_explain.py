@@ -16,7 +16,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "replay"))
 from recordings import SAMPLE, random_samples
 
 from oomguard.cli import explain
+from oomguard.decide.decide import decider_for
+from oomguard.decide.plan_json import from_json, to_json
 from oomguard.decide.rules import load_rules
+from oomguard.decide.view import View
 from oomguard.errors import UsageError
 from oomguard.tell.client import NobodyListensError
 from oomguard.tell.control import ControlServer
@@ -79,8 +82,14 @@ def guard(tmp_path):
               "rules": {"source": str(rules), "digest": load_rules(rules).digest}}
     (tmp_path / "windows").mkdir()
     window = Window.open(str(tmp_path / "windows" / "app.window"), "run", 0.0)
+    plan, acted = from_json(to_json(load_rules(rules))), 0
+    decider, state = decider_for(plan, "app"), window.state
     for sample in random_samples(1, 100):
         window.push(sample)
+        acted += decider.decide(View(sample.t_s, 0, limit_bytes=sample.limit_bytes, used_bytes=sample.used_bytes),
+                                state) is not None
+    assert acted
+    state.release()
     window.close()
     end, epoll, path = threading.Event(), select.epoll(), str(tmp_path / "control.sock")
     server = ControlServer(path, {"status": lambda request, client: status}, epoll, Log(2))
@@ -104,7 +113,7 @@ def test_the_running_guard_is_explained_with_its_own_rules(guard, capsys):
     assert run("--socket", guard[0]) == 0
     shown = capsys.readouterr()
     assert "app  now at" in shown.out
-    assert "'trim'" in shown.out
+    assert "'trim' holds, but acted lately and rests for" in shown.out
     assert shown.err == ""
 
 

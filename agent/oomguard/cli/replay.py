@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from oomguard.cli.start import add_plan_arguments, bundle_of, plan_of
 from oomguard.cli.status import escaped_text
 from oomguard.clock import now_s
+from oomguard.decide.plan_json import from_json, to_json
 from oomguard.units import format_seconds
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def setting_of(args: argparse.Namespace) -> Setting:
     """Return what a command line wants to replay with. Raises ConfigError, BundleError."""
     from oomguard.replay.replay import Setting
 
-    plan = plan_of(args)
+    plan = from_json(to_json(plan_of(args)))        # as the daemon is handed it: 2 becomes 2.0, for one
     return Setting(plan, bundle_of(plan, allow_unsigned=args.allow_unsigned), args.device_type)
 
 

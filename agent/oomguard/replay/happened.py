@@ -175,10 +175,11 @@ def _number(fields: Fields, key: str) -> float:
 
 
 def _level(fields: Fields) -> str:
-    ratio = _number(fields, "headroom_bytes") / _number(fields, "limit_bytes")
+    headroom_bytes, limit_bytes = _number(fields, "headroom_bytes"), _number(fields, "limit_bytes")
+    ratio = headroom_bytes / limit_bytes if limit_bytes > 0 else float("nan")
     chances = ((horizon_s, _number(fields, f"p{horizon_s}")) for horizon_s in HORIZONS_S)
     soon = next((f", a kill within {horizon_s // 60} min {p:.0%}" for horizon_s, p in chances if p >= 0.5), "")
-    left = f", {format_bytes(_number(fields, 'headroom_bytes'))} left ({ratio:.0%})" if ratio == ratio else ""
+    left = f", {format_bytes(headroom_bytes)} left ({ratio:.0%})" if ratio == ratio else ""
     return f"{fields['was']} -> {fields['level']}{soon}{left}"
 
 
@@ -205,7 +206,8 @@ def _kill(fields: Fields) -> str:
 
 
 def _end(fields: Fields) -> str:
-    return f"{fields['ended']} after {format_seconds(_number(fields, 't_s'))}"
+    after_s = _number(fields, "t_s")
+    return f"{fields['ended']}{f' after {format_seconds(after_s)}' if after_s == after_s else ''}"
 
 
 _SAID = {"level": _level, "decision": _decision, "release": _release, "kill": _kill, "end": _end}

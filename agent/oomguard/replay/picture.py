@@ -65,7 +65,7 @@ def _draw_memory(axes: Axes, found: Explanation) -> None:
     if len(after) > 1:
         _draw_curve(axes, after, now.t_s, _AFTER)
     axes.plot(times, [(each.used_bytes + each.headroom_bytes) / _MIB for each in before], color=_INK, linewidth=1.5)
-    end_s = max(60.0, shown_s if kill_s <= AFTER_S else after[-1].t_s - now.t_s)
+    end_s = max(20.0, shown_s if kill_s <= AFTER_S else after[-1].t_s - now.t_s)
     edge_mib = (now.used_bytes + now.headroom_bytes) / _MIB
     axes.plot([0, end_s], [edge_mib] * 2, color=_INK, linewidth=1.5)
     edge = f"killed beyond {format_bytes(now.used_bytes + now.headroom_bytes)}"
@@ -78,8 +78,10 @@ def _draw_memory(axes: Axes, found: Explanation) -> None:
                   color="white" if found.level in (0, 4, 5) else _INK, fontweight="bold", annotation_clip=False)
     axes.annotate("", (0, now.used_bytes / _MIB), (0, edge_mib),
                   arrowprops={"arrowstyle": "<->", "color": _INK, "shrinkA": 0, "shrinkB": 0})
-    axes.annotate(f"{format_bytes(now.headroom_bytes)}\nleft", (0, (now.used_bytes / _MIB + edge_mib) / 2),
-                  xytext=(-8, 0), textcoords="offset points", ha="right", va="center", fontsize=9, color=_INK)
+    is_roomy = now.headroom_bytes / _MIB > edge_mib / 7     # else the words stand below, off the line of the limit
+    axes.annotate(f"{format_bytes(now.headroom_bytes)} left", (0, now.used_bytes / _MIB + (
+        now.headroom_bytes / _MIB / 2 if is_roomy else -edge_mib / 12)), xytext=(8, 0), textcoords="offset points",
+                  va="center", fontsize=9, color=_INK)
     _draw_events(axes, found, edge_mib)
     axes.set(ylim=(0, edge_mib * 1.18), xlim=(min(times, default=-1.0), end_s), ylabel="used memory, MiB",
              xlabel="seconds before and after this moment (what came after, pale, the guard did not know)")
@@ -123,10 +125,10 @@ def _draw_forecast(axes: Axes, found: Explanation) -> None:
     for at, (bar, p, threshold) in enumerate(zip(bars, found.forecast, thresholds, strict=True)):
         axes.text(bar.get_x() + bar.get_width() / 2, p + 0.02, f"{100 * p:.0f} %", ha="center", color=_INK)
         axes.plot([at - 0.42, at + 0.42], [threshold] * 2, color=_INK, linewidth=2, linestyle=(0, (2, 1)))
-    axes.set(ylim=(0, 1.12), yticks=[], xticks=range(5))
+    axes.set(ylim=(0, 1.08), yticks=[], xticks=range(5))
     axes.set_xticklabels([f"{name[1:]} s\nlevel {level}" for name, level in zip(HORIZON_NAMES, levels, strict=True)])
     axes.spines["left"].set_visible(False)
-    axes.text(0.0, 0.97, "- - threshold", transform=axes.transAxes, fontsize=9, color=_INK, va="top")
+    axes.set_xlabel("seconds from now; dashes: the level's threshold", fontsize=9, color=_INK)
 
 
 def _draw_pushes(axes: Axes, found: Explanation) -> None:

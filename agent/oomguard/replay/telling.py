@@ -23,7 +23,8 @@ def headline(found: Explanation) -> str:
     """Return the one sentence that says what happened."""
     now = "Level 0, no alarm" if not found.level else f"Level {found.level}"
     if found.level and found.forecast is not None:
-        now += f": a kill was expected within {_minutes(found.horizon_s)}"
+        was = "is" if found.ended == "running" else "was"
+        now += f": a kill {was} expected within {_minutes(found.horizon_s)}"
     elif found.level:
         left = _share(found.point.headroom_bytes, found.point.limit_bytes)
         now += f" by headroom alone: {left} of the limit was left"
@@ -128,7 +129,7 @@ def _rules(found: Explanation) -> list[str]:
         because = found.decision.because if is_it and found.decision is not None else standing.because
         lines += _wrapped(f"{'>' if is_it else ' '} {escaped(standing.rule)!r} {_stands(standing, is_it)}"
                           f"{escaped(because)}")
-    if found.decision is None:
+    if found.decision is None and found.ended != "running":     # what acted just now only the log knows
         lines.append("  nothing was decided at this reading")
     return lines or ["  there are none"]
 
@@ -222,5 +223,5 @@ def _percent(ratio: float) -> str:
     if ratio != ratio:
         return "?"
     if 0.99 < ratio < 1:
-        return f"{min(100 * ratio, 99.99):.4g} %"
+        return f"{min(100 * ratio, 99.9):.3g} %"
     return f"{100 * ratio:.2g} %" if 0 < abs(ratio) < 0.0095 else f"{100 * ratio:.0f} %"
