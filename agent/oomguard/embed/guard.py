@@ -109,7 +109,7 @@ class Guard:
                 if name in self._hooks or name == "any":
                     raise UsageError(f"hook {name!r}: the name is taken")
                 self._hooks[name] = hook
-                if self._engine is not None:
+                if self._engine is not None and self._engine.is_alive:
                     self._engine.add(hook)
             return free
 
