@@ -265,7 +265,7 @@ def test_two_guards_do_not_share_their_windows(start: Start, folder: Path) -> No
     """Another socket over the same runtime folder is refused too: both would write one window."""
     first = run(start, f"pid:{os.getpid()}")
     assert first.status()["pid"] == first.pid
-    second = run(start, f"pid:{os.getpid()}", "--socket", str(folder / "other.sock"))
+    second = run(start, f"pid:{os.getpid()}", more=("--socket", str(folder / "other.sock")))
     assert second.wait() == 5
     assert "another guard uses" in second.errors.read_text()
 
