@@ -14,6 +14,7 @@ import pytest
 
 from oomguard.act.call import Job
 from oomguard.act.hooks import Call, Hook, Request
+from oomguard.act.link import HelperLink
 from oomguard.act.runner import Runner
 from oomguard.act.wake import Wake
 from oomguard.act.worker import STUCK_MAX, Workers
@@ -242,4 +243,46 @@ def test_no_thread_to_be_had_is_told_and_tried_again(monkeypatch: pytest.MonkeyP
     let_go.set()
     workers.poll(now_s())
     workers.close()
+    wake.close()
+
+
+def test_a_quiet_poll_asks_the_kernel_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With nothing in flight, nothing due and no helper wanted, neither the wake nor the helper is looked at."""
+    runner = Runner()
+    runner.register(on_thread(lambda request: None))
+
+    def refuse(*_args: object) -> int:
+        raise AssertionError("asked in vain")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "eventfd_read", refuse)
+        patched.setattr(Workers, "poll", refuse)
+        patched.setattr(HelperLink, "receive", refuse)
+        patched.setattr(HelperLink, "tend", refuse)
+        assert runner.poll(now_s()) == []
+    runner.close()
+
+
+def test_a_poll_looks_when_a_hung_call_comes_back(bench: Bench) -> None:
+    """Nothing is in flight any more, yet the wake is cleared, or the loop would spin on it for ever."""
+    let_go = threading.Event()
+    outcome = bench.run(on_thread(lambda request: let_go.wait(60), deadline_s=0.01), REQUEST)
+    assert not outcome.ok
+    let_go.set()
+    assert select.select(bench.runner.fds(), [], [], 20)[0] == list(bench.runner.fds())
+    assert bench.runner.poll(now_s()) == []
+    assert select.select(bench.runner.fds(), [], [], 0)[0] == []
+
+
+def test_a_wake_that_was_read_by_another_is_clear() -> None:
+    """Its descriptor may be handed out: to clear it then raises nothing, and the next set is seen."""
+    wake = Wake()
+    wake.set()
+    assert wake.is_set and os.eventfd_read(wake.fd) == 1
+    wake.clear()
+    assert not wake.is_set
+    wake.set()
+    assert select.select([wake.fd], [], [], 0)[0] == [wake.fd]
+    wake.clear()
+    assert select.select([wake.fd], [], [], 0)[0] == []
     wake.close()

@@ -122,6 +122,8 @@ class Runner:
 
         Args: now: clock.now_s(). is_quiet: level 0 and no pressure: only then is a dead helper started again.
         """
+        if not (self._flights or self._outcomes or self._wants_helper or self._wake.is_set):
+            return []                       # a quiet tick; a call that hung and came back has set the wake
         self._wake.clear()
         if self._workers is not None:
             for result in self._workers.poll(now):
