@@ -117,7 +117,7 @@ class Journal:
     def tick(self, at_s: float) -> None:
         """Hand what this tick recorded to the kernel. Args: at_s: now, CLOCK_BOOTTIME."""
         if os.getpid() != self._pid:
-            self._leave()
+            self.forget()
         if self._frames:
             try:
                 self._write()
@@ -229,13 +229,6 @@ class Journal:
             self._folder.close()
         self._fd, self._folder = -1, None
 
-    def _leave(self) -> None:
-        """Stop for good: this is a fork of the writer, and the file is its parent's."""
-        self._forget_batch()
-        self._size = 0                      # whatever it is, it is not ours to discard
-        self._let_go()
-        self.is_paused, self._house_s = True, inf
-
     # -- the disk --------------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
@@ -261,6 +254,13 @@ class Journal:
             os.close(fd)
             os.close(folder_fd)
             self._is_flushing = False
+
+    def forget(self) -> None:
+        """In a fork of the writer: let go of what is the parent's, and record nothing more. `tick` does it by itself."""
+        self._forget_batch()
+        self._size = 0                      # whatever it is, it is not ours to discard
+        self._let_go()
+        self.is_paused, self._house_s = True, inf
 
     def close(self) -> None:
         """Write what is left; the kernel brings it to the disk. What comes later is not recorded."""

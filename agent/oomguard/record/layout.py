@@ -45,7 +45,8 @@ SAMPLES_PER_KEY = 64
 NO_TEXT = 0xFFFF                # length of a phase that is unknown
 
 # Payloads. Each begins with the run's number in this session. Changes: which, time, lateness, then the values.
-KEY_FIELDS = Struct(f"=Hdf{len(NUMBERS)}dBHH")          # …, and the lengths of: run_id, constraint, phase
+KEY_FIELDS = Struct(f"=Hdf{len(NUMBERS)}d")
+KEY_LENGTHS = Struct("=BHH")        # of run_id, constraint, phase, which follow
 CHANGE_HEAD = Struct("=HHdf")
 NARROW_VALUES = tuple(Struct(f"={n}f") for n in range(len(NUMBERS) + 1))
 WIDE_VALUES = tuple(Struct(f"={n}d") for n in range(len(NUMBERS) + 1))

@@ -181,11 +181,11 @@ class _Reading:
             run.started_at_us = started_at_us if 0 < started_at_us < LATEST_US else None
 
     def _key(self, number: int, payload: bytes) -> None:
-        fields = layout.KEY_FIELDS.unpack_from(payload)
-        _number, t_s, late_s, *numbers = fields[:-3]
-        at = layout.KEY_FIELDS.size
+        _number, t_s, late_s, *numbers = layout.KEY_FIELDS.unpack_from(payload)
+        lengths = layout.KEY_LENGTHS.unpack_from(payload, layout.KEY_FIELDS.size)
+        at = layout.KEY_FIELDS.size + layout.KEY_LENGTHS.size
         texts = []
-        for length in fields[-3:]:
+        for length in lengths:
             texts.append(None if length == layout.NO_TEXT else payload[at:at + length].decode("utf-8", "replace"))
             at += 0 if length == layout.NO_TEXT else length
         run_id, constraint, phase = texts
