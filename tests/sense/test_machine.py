@@ -10,17 +10,33 @@ import pytest
 from faketree import MIB, FakeTree
 
 from oomguard.sense.machine import Machine, open_machine
+from oomguard.sense.psi import Pressure
 
 
 def test_used_is_what_is_not_available(tmp_path: Path) -> None:
     """1000 MiB with 800 available and 500 free: 200 used, 500 charged, headroom 800."""
     tree = FakeTree(tmp_path)
-    tree.pressure("/proc/pressure/memory", 70, 30)
     reading = Machine(tree.root).read()
     machine = reading.constraint
     assert machine[:5] == ("machine", 1000 * MIB, 200 * MIB, 800 * MIB, 500 * MIB)
-    assert (reading.available_bytes, reading.psi_some_us, reading.psi_full_us) == (800 * MIB, 70, 30)
-    assert reading.trouble == ""
+    assert (reading.available_bytes, reading.trouble) == (800 * MIB, "")
+
+
+def test_pressure_is_read_once_per_tick_and_only_if_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Targets that have none of their own share one reading; where all have their own there is none."""
+    tree = FakeTree(tmp_path)
+    tree.pressure("/proc/pressure/memory", 70, 30)
+    machine, reads, read = Machine(tree.root), [], Pressure.read
+    monkeypatch.setattr(Pressure, "read", lambda pressure: reads.append(1) or read(pressure))
+    machine.read()
+    assert reads == []
+    assert machine.pressure() == machine.pressure() == (70, 30)
+    assert reads == [1]
+    tree.pressure("/proc/pressure/memory", 80, 30)
+    assert machine.pressure() == (70, 30)
+    machine.read()
+    assert machine.pressure() == (80, 30)
+    machine.close()
 
 
 def test_swap_adds_headroom_not_limit(tmp_path: Path) -> None:

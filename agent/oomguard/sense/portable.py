@@ -37,7 +37,7 @@ class PortableMachine:
         memory, swap = psutil.virtual_memory(), psutil.swap_memory()
         total, available, free = float(memory.total), float(memory.available), float(swap.free)
         return MachineReading(
-            self._tick, available, float(swap.total), free, NAN, NAN,
+            self._tick, available, float(swap.total), free,
             Constraint(MACHINE, total, total - available, available + free, total - memory.free, NAN,
                        float(swap.used), free, float(swap.total)))
 

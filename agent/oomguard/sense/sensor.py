@@ -176,10 +176,7 @@ class Sensor:
             refaults = tally.refaults
             if self._process is None:
                 major_faults = tally.major_faults
-        if self._pressure is None:
-            some_us, full_us = machine.psi_some_us, machine.psi_full_us
-        else:
-            some_us, full_us = self._pressure.read()
+        some_us, full_us = self._machine.pressure() if self._pressure is None else self._pressure.read()
         return Sample(t_s, bound.name, bound.limit_bytes, bound.headroom_bytes, bound.used_bytes,
                       bound.charged_bytes, bound.kernel_bytes, machine.available_bytes, bound.swap_used_bytes,
                       bound.swap_free_bytes, bound.swap_limit_bytes, some_us, full_us, refaults, major_faults,
