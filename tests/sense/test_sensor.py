@@ -182,6 +182,24 @@ def test_what_is_passed_in_comes_out(tmp_path: Path) -> None:
     assert (sample.t_s, sample.late_s, sample.evictable_bytes, sample.phase) == (9.0, 0.25, 5.0, "playback")
 
 
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("found", [cgroup("/app"), process(7), Found("system", 0, "", "")])
+def test_bytes_are_whole(tmp_path: Path, version: int, found: Found) -> None:
+    """Recordings hold int64: zram at an odd ratio, a limit and hooks that speak in fractions leave none in a sample."""
+    tree = FakeTree(tmp_path, version)
+    tree.meminfo(swap_total=200, swap_free=100.3)
+    tree.swaps(("/dev/zram0", 200, 99.7))
+    tree.zram("zram0", stored=99.7, compressed=33.3)
+    tree.process(7, cgroup="/app", anon=20.7, swap=3.3)
+    for limit_mib, app_limit_bytes in ((100.3, NAN), (None, NAN), (100.3, 30.5 * MIB + 0.5)):
+        tree.cgroup("/app", limit_mib, anon=60.7, swap=10.1, swap_limit=150.9)
+        sensor, machine = opened(tree, found, Profile(limit_bytes=app_limit_bytes))
+        sample = sensor.read(0.0, 0.0, machine.read(), 12345.6, None)._asdict()
+        sizes = {name: size for name, size in sample.items() if name.endswith("_bytes") and size == size}
+        assert sizes["headroom_bytes"] and sizes["evictable_bytes"] == 12345
+        assert [name for name, size in sizes.items() if not float(size).is_integer()] == []
+
+
 def test_identity_is_the_run(tmp_path: Path) -> None:
     """Another start time, another inode or another boot is another run."""
     tree = FakeTree(tmp_path, 2)

@@ -49,6 +49,16 @@ def test_a_zram_memory_limit_ends_it_sooner(tmp_path: Path) -> None:
     assert Swaps(tree.root).room(200 * MIB, 100 * MIB, 500 * MIB) == (5 * MIB, 10 * MIB)
 
 
+def test_room_is_in_whole_bytes(tmp_path: Path) -> None:
+    """A ratio of 1/3 makes fractions of bytes; they are rounded down, so that a recording holds what was seen."""
+    tree = FakeTree(tmp_path)
+    tree.swaps(("/dev/zram0", 200, 100))
+    tree.zram("zram0", stored=99.7, compressed=33.3, limit=60.1)
+    room = Swaps(tree.root).room(200.0 * MIB, 100.0 * MIB, 10.0 * MIB + 1)
+    assert room.gain_bytes > 0 and room.free_bytes > 0
+    assert [each.is_integer() for each in room] == [True, True]
+
+
 def test_a_device_that_comes_is_noticed(tmp_path: Path) -> None:
     """When the total of swap changes, the devices are looked at again."""
     tree = FakeTree(tmp_path)

@@ -61,7 +61,7 @@ class PortableSensor:
         self.kind = found.kind
         self._constraints: tuple[Constraint, ...] = ()
         self._process: psutil.Process | None = None
-        self._limit_bytes = profile.limit_bytes if found.kind == "process" else NAN
+        self._limit_bytes = profile.limit_bytes // 1 if found.kind == "process" else NAN
         self.identity = f"{psutil.boot_time():.0f}:system"
         if found.kind == "process":
             try:
@@ -78,7 +78,7 @@ class PortableSensor:
         return Sample(t_s, bound.name, bound.limit_bytes, bound.headroom_bytes, bound.used_bytes,
                       bound.charged_bytes, NAN, machine.available_bytes, bound.swap_used_bytes,
                       bound.swap_free_bytes, bound.swap_limit_bytes, late_s=late_s,
-                      evictable_bytes=evictable_bytes, phase=phase)
+                      evictable_bytes=evictable_bytes // 1, phase=phase)
 
     def _own(self) -> tuple[Constraint, ...]:
         process = self._process

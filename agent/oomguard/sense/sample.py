@@ -11,7 +11,8 @@ class Sample(NamedTuple):
     """What the guard knows of a target at one moment. Unknown numbers are NaN.
 
     Numbers are floats because the window, the features and the recording treat unknown and known alike;
-    a float64 holds every byte count below 2^53 exactly.
+    a float64 holds every byte count below 2^53 exactly. Bytes are whole (recordings hold int64, and replay gives
+    the same bits): where arithmetic makes fractions, they are rounded down at its source.
 
     A NamedTuple and not a dataclass: `dataclasses` imports `inspect`, 1 MB of RSS on the device (measured).
     """

@@ -56,7 +56,7 @@ class Sensor:
         self._counted_s = -INFINITE
         self._count_before = self._counted = -1
         self.end_fd = -1
-        limit_bytes = profile.limit_bytes
+        limit_bytes = profile.limit_bytes // 1
         self._profile_limit_bytes = limit_bytes if limit_bytes > 0 and found.kind != "system" else INFINITE
         boot_id = read_if_there(below(root, "/proc/sys/kernel/random/boot_id"))
         boot = boot_id.strip().decode("ascii", "replace")
@@ -180,7 +180,7 @@ class Sensor:
         return Sample(t_s, bound.name, bound.limit_bytes, bound.headroom_bytes, bound.used_bytes,
                       bound.charged_bytes, bound.kernel_bytes, machine.available_bytes, bound.swap_used_bytes,
                       bound.swap_free_bytes, bound.swap_limit_bytes, some_us, full_us, refaults, major_faults,
-                      late_s, evictable_bytes, phase)
+                      late_s, evictable_bytes // 1, phase)
 
     def _look_around(self, machine: MachineReading) -> None:
         """Look at one thing that seldom changes per tick, in turn: each group's limits, where a process sits.

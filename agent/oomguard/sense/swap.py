@@ -16,7 +16,7 @@ MEASURABLE_BYTES = 1 << 20      # with less than this stored, overhead drowns th
 
 
 class SwapRoom(NamedTuple):
-    """What swap can still take, seen from the machine and from a cgroup in it."""
+    """What swap can still take, seen from the machine and from a cgroup in it: whole bytes, rounded down."""
 
     gain_bytes: float           # machine memory that using all of swap would free
     free_bytes: float           # bytes a cgroup could still put there
@@ -61,7 +61,7 @@ class Swaps:
             return self._room_with_zram(free_bytes, available_bytes)
         except OSError:                                 # the device has just gone: look at the next tick
             self._total_bytes = NAN
-            return SwapRoom(free_bytes * (1 - UNMEASURED_RATIO), free_bytes)
+            return SwapRoom(free_bytes * (1 - UNMEASURED_RATIO) // 1, free_bytes)
 
     def _room_with_zram(self, free_bytes: float, available_bytes: float) -> SwapRoom:
         gain_bytes = plain_bytes = free_bytes
@@ -75,7 +75,7 @@ class Swaps:
             plain_bytes -= device_free_bytes
             gain_bytes -= device_free_bytes - takes_bytes * (1 - cost.ratio)
             taken_bytes += min(takes_bytes, available_bytes / cost.ratio)
-        return SwapRoom(max(0.0, gain_bytes), max(0.0, plain_bytes + taken_bytes))
+        return SwapRoom(max(0.0, gain_bytes // 1), max(0.0, (plain_bytes + taken_bytes) // 1))
 
     def _devices_free(self) -> list[tuple[str, float]]:
         """Return each swap's path and free bytes. Lines: path, type, size and used in KiB, priority."""
