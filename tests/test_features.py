@@ -51,7 +51,8 @@ def test_features_are_scale_free() -> None:
     shape = [0.9 - 0.001 * i - (0.05 if i % 20 < 3 else 0) for i in range(200)]
     small = named(window_of([x * LIMIT_BYTES for x in shape]))
     large = named(window_of([x * LIMIT_BYTES * 64 for x in shape], limit_bytes=LIMIT_BYTES * 64))
-    different = {name for name in features.NAMES if small[name] != pytest.approx(large[name], rel=1e-4, abs=1e-7, nan_ok=True)}
+    different = {name for name in features.NAMES
+                 if small[name] != pytest.approx(large[name], rel=1e-4, abs=1e-7, nan_ok=True)}
     assert different == {"log2_limit"}
 
 
@@ -101,7 +102,8 @@ def test_time_since_release_and_in_phase() -> None:
 def test_the_apps_own_bound_is_seen_coming() -> None:
     """A cache that stops by design: the room under its own cap, and when the line gets there."""
     window = window_of([LIMIT_BYTES * (0.5 - 0.001 * i) for i in range(101)])
-    found = named(window, Profile(cache_capacity_bytes=0.7 * LIMIT_BYTES, heap_limit_bytes=0.9 * LIMIT_BYTES, bound_kind="evicts"))
+    found = named(window, Profile(
+        cache_capacity_bytes=0.7 * LIMIT_BYTES, heap_limit_bytes=0.9 * LIMIT_BYTES, bound_kind="evicts"))
     assert found["bound_room_ratio"] == pytest.approx(0.1, rel=1e-4)
     assert found["straight_line_to_bound_s"] == pytest.approx(100, rel=1e-3)
     assert (found["heap_limit_ratio"], found["bound_kind"]) == (pytest.approx(0.9), 0.0)
@@ -110,7 +112,8 @@ def test_the_apps_own_bound_is_seen_coming() -> None:
 def test_unknown_facts_stay_unknown() -> None:
     """A profile that knows nothing gives NaN, never a default that looks like a fact."""
     found = named(window_of([1e8] * 5))
-    for name in ("log2_ram", "cores", "swap_to_ram", "cache_capacity_ratio", "bound_kind", "bound_room_ratio", "available_ratio"):
+    for name in ("log2_ram", "cores", "swap_to_ram", "cache_capacity_ratio", "bound_kind", "bound_room_ratio",
+                 "available_ratio"):
         assert isnan(found[name]), name
 
 

@@ -40,7 +40,8 @@ def test_push_and_features_are_the_same_bits(seed: int) -> None:
     fast, slow, facts = Window.in_memory(), Window.in_memory(), random_facts(random.Random(seed))
     out = array("f", bytes(4 * features.COUNT))
     for i, (sample, segment, phase_id) in enumerate(random_run(seed, (5, 60, 700)[seed % 3])):
-        assert _kernel.push(fast.buffer, sample, segment, phase_id) == reference_push(slow.buffer, sample, segment, phase_id)
+        is_taken = reference_push(slow.buffer, sample, segment, phase_id)
+        assert _kernel.push(fast.buffer, sample, segment, phase_id) == is_taken
         assert bytes(fast.buffer) == bytes(slow.buffer)
         if i % 50 == 49:
             fast.released(sample.t_s)
@@ -75,14 +76,17 @@ def test_walk_is_the_same_bits_at_every_depth(depth: int, leaf_size: int) -> Non
     fast, slow = forest.Forest(data, *bounds, [knots] * 5), forest.Forest(data, *bounds, [knots] * 5, is_reference=True)
     unpacked = forest.unpack(data)
     special = [float("nan"), float("inf"), -float("inf"), 0.0, -0.0, *trees.thresholds[:20]]
-    rows = [array("f", [rng.choice(special) if rng.random() < 0.4 else rng.gauss(0.2, 0.4) for _ in range(features.COUNT)]) for _ in range(40)]
+    rows = [array("f", [rng.choice(special) if rng.random() < 0.4 else rng.gauss(0.2, 0.4)
+                        for _ in range(features.COUNT)]) for _ in range(40)]
     out = array("d", bytes(8 * 6 * len(rows)))
     assert fast.compiled is not None
     fast.compiled.margins(b"".join(row.tobytes() for row in rows), out)
-    assert [forest.reference_margins(unpacked, row) for row in rows] == [list(out[6 * i:6 * i + 6]) for i in range(len(rows))]
+    for i, row in enumerate(rows):
+        assert forest.reference_margins(unpacked, row) == list(out[6 * i:6 * i + 6])
     window, facts = Window.in_memory(), random_facts(rng)
     for sample, segment, phase_id in random_run(depth, 120):
-        _kernel.push(window.buffer, sample._replace(t_s=window.last_t_s + 1 if len(window) else 0.0), min(segment, 1), phase_id)
+        t_s = window.last_t_s + 1 if len(window) else 0.0
+        _kernel.push(window.buffer, sample._replace(t_s=t_s), min(segment, 1), phase_id)
     assert fast.score(window.buffer, facts) == slow.score(window.buffer, facts)
     assert fast.score(window.buffer, facts) is not None
 
@@ -124,7 +128,8 @@ def test_layout_constants_agree() -> None:
     assert _kernel.WINDOW_BYTES == ring.WINDOW_BYTES <= 32 * 1024
     assert _kernel.FEATURES == features.COUNT
     assert (number("CAPACITY"), number("HEADER_BYTES")) == (ring.CAPACITY, ring.HEADER_BYTES)
-    assert (number("MAX_DEPTH"), number("MAX_TREES"), number("MAX_KNOTS")) == (forest.MAX_DEPTH, forest.MAX_TREES, forest.MAX_KNOTS)
+    for name in ("MAX_DEPTH", "MAX_TREES", "MAX_KNOTS", "TOGETHER"):
+        assert number(name) == getattr(forest, name)
     assert f"SPAN_S[SPANS] = {{{', '.join(map(str, features.SPANS_S))}}}" in SOURCE
 
 

@@ -101,9 +101,7 @@ def test_abstention_is_told_when_it_begins() -> None:
     notes.read(reading(2.0), guard(abstains="the window is 5 s long"))
     assert [(event, fields["because"]) for event, _severity, fields in listener.told] == [
         ("abstains", "the window is 4 s long")]
-    assert notes.abstains_because
     notes.read(reading(3.0, forecast=CALM), guard())
-    assert notes.abstains_because == ""
     notes.read(reading(4.0), guard(abstains="outside"))
     assert listener.names == ["abstains", "abstains"]
 

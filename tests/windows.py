@@ -20,7 +20,8 @@ def plain_sample(t_s: float, headroom_bytes: float, limit_bytes: float = LIMIT_B
 
 def random_profile(rng: random.Random) -> Profile:
     """Return a profile in which any fact may be unknown."""
-    return Profile(ram_bytes=rng.choice([nan, 5e8, 2e9]), swap_bytes=rng.choice([nan, 0.0, 1e8]), cores=rng.choice([nan, 1.0, 4.0]),
+    return Profile(ram_bytes=rng.choice([nan, 5e8, 2e9]), swap_bytes=rng.choice([nan, 0.0, 1e8]),
+                   cores=rng.choice([nan, 1.0, 4.0]),
                    cache_capacity_bytes=rng.choice([nan, 5e7]), buffer_capacity_bytes=rng.choice([nan, 1e6]),
                    heap_limit_bytes=rng.choice([nan, 6e7]), bound_kind=rng.choice(["", "evicts", "refuses", "aborts"]))
 
@@ -37,7 +38,8 @@ def random_run(seed: int, length: int):
     limit_bytes = rng.choice([1e8, 3e8 + 1, float(1 << 28)])
     t_s, segment, phase_id = rng.choice([0.0, 0.662, 1e6]), 1, rng.choice([nan, 1.0])
     for _ in range(length):
-        t_s += rng.choice([40.0, 400.0, -1.0, 0.0]) if rng.random() < 0.01 else cadence_s * rng.choice([1, 1, 1, 1.01, 0.9, 2])
+        step_s = cadence_s * rng.choice([1, 1, 1, 1.01, 0.9, 2])
+        t_s += rng.choice([40.0, 400.0, -1.0, 0.0]) if rng.random() < 0.01 else step_s
         if rng.random() < 0.01:
             segment += 1
         if rng.random() < 0.05:

@@ -184,6 +184,8 @@ class Guards:
                 kept.phases = phases or {}
                 return kept
             kept.close()
+        if not self._briefing.options.runtime_dir:      # an app that embeds the guard and wants no file
+            return Window.in_memory(now_s(), phases)
         folder = os.path.join(self._briefing.options.runtime_dir, "windows")
         path = os.path.join(folder, _file_name(name) + ".window")
         try:

@@ -19,14 +19,13 @@ Tell = Callable[..., None]  # (event, severity, **fields)
 class Notes:
     """Compares each reading with the one before, and tells what changed."""
 
-    __slots__ = ("_before", "_blind_ticks", "_tell", "abstains_because", "kills")
+    __slots__ = ("_before", "_blind_ticks", "_tell", "kills")
 
     def __init__(self, tell: Tell, kills: int) -> None:
         """Args: kills: the kernel's kills in the target before we came; -1 where it cannot be known."""
         self._tell, self.kills = tell, kills
         self._before: Reading | None = None
         self._blind_ticks = 0
-        self.abstains_because = ""
 
     def read(self, reading: Reading, guard: TargetGuard) -> None:
         """Take in a tick's reading."""
@@ -40,9 +39,7 @@ class Notes:
                        limit_bytes=reading.sample.limit_bytes, headroom_bytes=reading.sample.headroom_bytes)
         if reading.level != level_before:
             self._tell("level", "notice", was=level_before, **figures(reading))
-        if reading.forecast is not None:
-            self.abstains_because = ""
-        elif before is None or before.forecast is not None:
+        if reading.forecast is None and (before is None or before.forecast is not None):
             self._note_abstention(guard.scorer.abstains_because(guard.window))
         kills = guard.sensor.kills()
         if kills > self.kills >= 0:
@@ -65,7 +62,6 @@ class Notes:
         return self._blind_ticks >= BLIND_AFTER
 
     def _note_abstention(self, why: str) -> None:
-        self.abstains_because = why
         if why != "no model":               # that is said once, at the start
             self._tell("abstains", because=why, scorer="plain")
 
@@ -87,13 +83,20 @@ def figures(reading: Reading) -> dict[str, object]:
     return fields
 
 
+def _abstains_because(guard: TargetGuard) -> str | None:
+    """Return why the model is silent now: the reason changes without a line in the log."""
+    if guard.reading is None or guard.reading.forecast is not None:
+        return None
+    return guard.scorer.abstains_because(guard.window) or None
+
+
 def status(guard: TargetGuard) -> dict[str, object]:
     """Return what `oomguard status` shows of a target."""
     reading, releases = guard.reading, guard.releases
     shown: dict[str, object] = {
         "name": guard.name, "level": 0, "limit_bytes": None, "used_bytes": None, "headroom_bytes": None,
         "constraint": None, "probabilities": None, "time_to_limit_s": None, "scorer": scorer_of(reading),
-        "abstains_because": guard.notes.abstains_because or None, "kills": guard.notes.kills,
+        "abstains_because": _abstains_because(guard), "kills": guard.notes.kills,
         "is_blind": guard.notes.is_blind, "samples": guard.window.samples_total, "releases": releases.count,
         "freed_bytes": releases.bytes_total, "last_freed_bytes": releases.last_freed_bytes,
         "hooks": [{"name": hook.name, "cost": hook.cost_now, "yield_bytes": hook.yield_bytes, "calls": hook.calls,

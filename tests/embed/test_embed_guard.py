@@ -147,8 +147,8 @@ def test_a_hook_that_says_it_is_empty_is_not_asked(urgent: str) -> None:
 @pytest.mark.parametrize(("arguments", "error", "says"), [
     ({"target": "pid"}, oomguard.UsageError, "target 'pid' is not one of system, self, pid:N"),
     ({"target": "self:me"}, oomguard.UsageError, "is not one of"),
-    ({"cadence_s": 0.01}, oomguard.ConfigError, "cadence_s: 0.01 is not within 0.1 to 10 seconds"),
-    ({"cadence_s": float("nan")}, oomguard.ConfigError, "cadence_s: nan"),
+    ({"cadence_s": 0.01}, oomguard.ConfigError, "cadence: 0.01 s is not within 100ms to 10s"),
+    ({"cadence_s": float("nan")}, oomguard.ConfigError, "cadence: nan"),
     ({"limit_bytes": 0}, oomguard.ConfigError, "limit_bytes: 0 is not a number of bytes above 0"),
     ({"rules": "/no/such.yaml"}, oomguard.ConfigError, "/no/such.yaml: cannot be read"),
     ({"after_fork": "explode"}, oomguard.UsageError, "after_fork 'explode' is not inert or restart"),

@@ -9,12 +9,12 @@ from oomguard.act.hooks import Hook, Outcome, Request
 from oomguard.act.measure import Measurement
 from oomguard.act.release import LastRelease, choose, helped, horizon_s, look_again, needed_bytes
 from oomguard.act.runner import Runner
+from oomguard.clock import now_s
 from oomguard.decide.decide import Decision
 from oomguard.decide.plan import Action, Release
 from oomguard.sense.sample import NAN, Sample
 from oomguard.window import Window
 
-ANY = "any"
 REMEMBERED = 64             # releases whose yield is taken out of the rise of demand
 
 Tell = Callable[..., None]  # (event, severity, **fields)
@@ -85,22 +85,25 @@ class Releases:
             level: 1…5, or 0 where the rule does not go by levels.
             look: reads the target anew, just before each hook.
         """
+        history = self._window.headroom_history()
         for action in decision.actions:
             self._queue.extend(Asked(hook, bytes_, action.release, decision, level)
-                               for hook, bytes_ in self._choose(action, cooldown_s, sample))
+                               for hook, bytes_ in self._choose(action, cooldown_s, sample, history))
         if not self._queue:
             self._tell("nobody-to-ask", "warning", rule=decision.rule, level=level,
                        because="no hook of this name is there, or all are on hold")
         self._start_next(sample, look)
 
-    def _choose(self, action: Action, cooldown_s: float, sample: Sample) -> list[tuple[Hook, int]]:
-        hooks = [hook for hook in self.hooks if action.hook in (ANY, hook.name)]
+    def _choose(
+        self, action: Action, cooldown_s: float, sample: Sample, history: list[tuple[float, float]],
+    ) -> list[tuple[Hook, int]]:
+        hooks = [hook for hook in self.hooks if hook.answers_to(action.hook)]
         if not hooks:
             return []
-        needed = max(needed_bytes(
-            self._window.headroom_history(), sample.headroom_bytes, sample.limit_bytes, horizon_s(hook, cooldown_s),
-            hook.minimum_bytes, self._critical_ratio, self._released) for hook in hooks)
-        return choose(hooks, action.release, needed, sample.t_s, self._last)
+        lasts_s = max(horizon_s(hook, cooldown_s) for hook in hooks)
+        needed = needed_bytes(history, sample.headroom_bytes, sample.limit_bytes, lasts_s,
+                              min(hook.minimum_bytes for hook in hooks), self._critical_ratio, self._released)
+        return choose(hooks, action.release, needed, now_s(), self._last)
 
     def _start_next(self, sample: Sample, look: Callable[[], Sample]) -> None:
         while self._queue and self._asked is None:
@@ -146,10 +149,9 @@ class Releases:
         if asked is None or asked.outcome is None or asked.measurement is None:
             return
         freed_bytes = asked.measurement.freed_bytes()
-        now_s = asked.t_s + asked.outcome.duration_s
         lie = ""
         if asked.outcome.ok:
-            lie = asked.hook.measured(asked.bytes, asked.outcome.freed_bytes, freed_bytes, now_s)
+            lie = asked.hook.measured(asked.bytes, asked.outcome.freed_bytes, freed_bytes, now_s())
         self._last = LastRelease(asked.hook.name, helped(asked.bytes, freed_bytes, asked.outcome.ok))
         if freed_bytes == freed_bytes:
             self._released.append((asked.t_s, freed_bytes))

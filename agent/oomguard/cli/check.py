@@ -6,12 +6,13 @@ import argparse
 import json
 import sys
 
-from oomguard.cli.start import add_plan_arguments, bundle_of, plan_of
+from oomguard.cli.start import add_plan_arguments, plan_of
 from oomguard.decide.plan import Plan
 from oomguard.decide.plan_json import to_json
 from oomguard.decide.rules import RulesError, undeclared_hooks
 from oomguard.errors import OomguardError
 from oomguard.sense.target import resolve
+from oomguard.settings import bundle_of
 from oomguard.trust.bundle import Bundle
 from oomguard.units import format_seconds
 

@@ -6,9 +6,10 @@ import argparse
 import os
 
 from oomguard.briefing import Options, become_daemon
-from oomguard.cli.start import add_log_arguments, add_plan_arguments, bundle_or_problem, log_options, plan_of
+from oomguard.cli.start import add_log_arguments, add_plan_arguments, log_options, plan_of
 from oomguard.decide.plan import TargetPlan
 from oomguard.errors import UsageError
+from oomguard.settings import bundle_or_problem
 from oomguard.tell.paths import runtime_dir
 from oomguard.units import parse_bytes
 

@@ -11,9 +11,9 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from oomguard.cli.start import TARGET_FORMS, target_of
 from oomguard.errors import ConfigError, UsageError
 from oomguard.record.paths import recording_dir, state_dir
+from oomguard.settings import TARGET_FORMS, target_of
 from oomguard.tell.log import escaped
 from oomguard.units import format_bytes, format_seconds, parse_bytes, parse_seconds
 

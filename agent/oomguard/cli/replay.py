@@ -8,10 +8,11 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from oomguard.cli.start import add_plan_arguments, bundle_of, plan_of
+from oomguard.cli.start import add_plan_arguments, plan_of
 from oomguard.cli.status import escaped_text
 from oomguard.clock import now_s
 from oomguard.decide.plan_json import from_json, to_json
+from oomguard.settings import bundle_of
 from oomguard.units import format_seconds
 
 if TYPE_CHECKING:

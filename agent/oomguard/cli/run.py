@@ -6,20 +6,13 @@ import argparse
 import os
 
 from oomguard.briefing import Options, become_daemon
-from oomguard.cli.start import (
-    TARGET_FORMS,
-    add_log_arguments,
-    add_plan_arguments,
-    bundle_or_problem,
-    log_options,
-    plan_of,
-    targets_of,
-)
+from oomguard.cli.start import add_log_arguments, add_plan_arguments, log_options, plan_of, targets_of
 from oomguard.decide.plan import Plan, TargetPlan
 from oomguard.profile import Profile
 from oomguard.sense.machine import open_machine
 from oomguard.sense.sensor import open_sensor
 from oomguard.sense.target import resolve
+from oomguard.settings import TARGET_FORMS, bundle_or_problem
 from oomguard.tell.paths import own_socket_path, runtime_dir
 from oomguard.trust.bundle import Bundle
 

@@ -23,25 +23,12 @@ from oomguard.sense.machine import open_machine
 from oomguard.sense.sample import NAN
 from oomguard.ticker import Ticker
 from oomguard.typed import TYPE_CHECKING
-from oomguard.window import Window
 
 if TYPE_CHECKING:
     from oomguard.guard import Reading, TargetGuard
 
 MISTAKES_MOST = 10          # turns in a row that raise what nobody foresaw; then the guard gives up
 STOP_WAIT_S = 5.0           # the helper takes up to 1 s to end what it runs
-
-
-class EmbeddedGuards(Guards):
-    """The guards of one target, whose window is in memory unless a folder was named."""
-
-    __slots__ = ()
-
-    def _open_window(self, name: str, identity: str) -> Window:
-        if self._briefing.options.runtime_dir:
-            return super()._open_window(name, identity)
-        model = self._briefing.model
-        return Window.in_memory(now_s(), None if model is None else model.phases)
 
 
 class Engine:
@@ -69,7 +56,7 @@ class Engine:
         self._poller = select.epoll()
         self._machine = open_machine()
         self._runner = Runner(dry_run=briefing.plan.is_dry_run)
-        self._guards = EmbeddedGuards(briefing, self._machine, self._runner, self._hooks, self._tell)
+        self._guards = Guards(briefing, self._machine, self._runner, self._hooks, self._tell)
         self._ticker = Ticker(briefing.plan.cadence_s)
         self._thread = threading.Thread(target=self._run, name="oomguard", daemon=True)
         try:
