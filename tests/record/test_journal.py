@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -244,6 +245,18 @@ def test_a_fork_leaves_its_parents_file_alone(tmp_path):
     journal.close()
     found, losses = read(tmp_path)
     assert rows(found["later"]) == [row(sample) for sample in samples[10:]] and losses.lines() == []
+
+
+def test_a_fork_that_sleeps_does_not_keep_its_parent_from_going_on(tmp_path):
+    """It holds a copy of the lock's descriptor; who let go of the folder may take it again all the same."""
+    journal = record(tmp_path, [list(walk(5))])
+    child = os.fork()
+    if not child:
+        signal.pause()
+    journal.close()
+    Journal.open(str(tmp_path), SMALL).close()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
 
 
 def test_an_empty_journal_leaves_no_file(tmp_path):

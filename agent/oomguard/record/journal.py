@@ -235,7 +235,7 @@ class Journal:
         """Have what was written brought to the disk, by a thread that lives for that long."""
         if self._size == self._flushed_bytes or self._is_flushing or self._folder is None:
             return
-        fds = os.dup(self._fd), os.dup(self._folder.fd)
+        fds = os.dup(self._fd), self._folder.reopened()
         self._is_flushing, self._flushed_bytes = True, self._size
         try:
             start_new_thread(self._flush_here, fds)
@@ -256,10 +256,13 @@ class Journal:
             self._is_flushing = False
 
     def forget(self) -> None:
-        """In a fork of the writer: let go of what is the parent's, and record nothing more. `tick` does it by itself."""
+        """In a fork of the writer: let go of what is the parent's, and record nothing more. `tick` does so, too."""
         self._forget_batch()
-        self._size = 0                      # whatever it is, it is not ours to discard
-        self._let_go()
+        if self._fd >= 0:
+            os.close(self._fd)
+        if self._folder is not None:
+            self._folder.forget()
+        self._fd, self._folder = -1, None
         self.is_paused, self._house_s = True, inf
 
     def close(self) -> None:

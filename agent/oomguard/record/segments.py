@@ -129,11 +129,23 @@ class Folder:
         except OSError:
             return                  # a reader finds nothing in it
 
+    def reopened(self) -> int:
+        """Return another descriptor of the folder, one that does not hold it."""
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
+
     def close(self) -> None:
-        """Let the next writer in."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        """Let the next writer in, even where a fork of ours still has a copy of the descriptor."""
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
+        except OSError:
+            return                  # a file system without locks
+        finally:
+            self.forget()
+
+    def forget(self) -> None:
+        """Give back this process's copy of the descriptor."""
+        os.close(self.fd)
+        self.fd = -1
 
 
 def write_all(fd: int, data: bytes) -> None:
