@@ -8,7 +8,7 @@ from typing import Any
 from oomguard.decide.decide import Decision
 from oomguard.forecast import Forecast
 from oomguard.guard import Reading
-from oomguard.notes import BLIND_AFTER, Notes, figures, scorer_of
+from oomguard.notes import BLIND_AFTER, COUNT_EVERY_S, Notes, figures, scorer_of
 from windows import plain_sample
 
 CALM = Forecast(0.0, 0.0, 0.1, 0.1, 0.2)
@@ -32,7 +32,7 @@ class Listener:
 
 def guard(kills: int = 0, abstains: str = "no model") -> Any:
     """Return what notes ask of a guard."""
-    return SimpleNamespace(sensor=SimpleNamespace(kills=lambda: kills), window=None,
+    return SimpleNamespace(sensor=SimpleNamespace(kills=lambda: kills, end_fd=-1), window=None,
                            scorer=SimpleNamespace(abstains_because=lambda window: abstains))
 
 
@@ -78,10 +78,39 @@ def test_kills_are_told_as_they_are_counted() -> None:
     notes = Notes(listener, 3)
     notes.read(reading(1.0), guard(kills=3))
     assert listener.told == []
-    notes.read(reading(2.0), guard(kills=5))
+    notes.read(reading(1.0 + COUNT_EVERY_S), guard(kills=5))
     assert [(event, severity, fields["kills"]) for event, severity, fields in listener.told] == [("kill", "error", 2)]
-    notes.read(reading(3.0), guard(kills=5))
+    notes.read(reading(1.0 + 2 * COUNT_EVERY_S), guard(kills=5))
     assert listener.names == ["kill"]
+
+
+def test_kills_are_counted_at_once_where_one_is_likely() -> None:
+    """At a level above 0, at the tick after it, and when headroom comes back at once; else every 5 s."""
+    def counted(*readings: Reading) -> list[float]:
+        """Return at which of the readings the kernel was asked."""
+        asked, notes = [], Notes(Listener(), 0)
+        for each in readings:
+            fake = guard()
+            fake.sensor.kills = lambda t_s=each.sample.t_s: asked.append(t_s) or 0
+            notes.read(each, fake)
+        return asked
+
+    quiet = [reading(float(t_s)) for t_s in range(12)]
+    assert counted(*quiet) == [0, 5, 10]
+    assert counted(*quiet[:2], reading(2.0, 1), reading(3.0, 1), *quiet[4:7]) == [0, 2, 3, 4]
+    limit_bytes, headroom_bytes = quiet[0].sample.limit_bytes, quiet[0].sample.headroom_bytes
+    for rise_ratio, asked in ((0.01, [0]), (0.02, [0, 3]), (-0.5, [0])):
+        risen = reading(3.0, headroom_bytes=headroom_bytes + rise_ratio * limit_bytes)
+        assert counted(*quiet[:3], risen) == asked
+
+
+def test_a_process_that_tells_its_end_is_not_asked_for_kills() -> None:
+    """It was read in this very tick, so it lives; without such a descriptor it is asked."""
+    for end_fd, kills in ((7, 0), (-1, 1)):
+        notes, fake = Notes(Listener(), 0), guard(kills=1)
+        fake.sensor.end_fd = end_fd
+        notes.read(reading(1.0), fake)
+        assert notes.kills == kills
 
 
 def test_a_count_that_cannot_be_known_is_no_kill() -> None:
