@@ -9,7 +9,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from oomguard import notes
 from oomguard._version import __version__
@@ -21,6 +21,7 @@ from oomguard.clock import now_s
 from oomguard.errors import BusyError, ConfigError, NotPermittedError, OomguardError, TargetGoneError
 from oomguard.guards import Guards
 from oomguard.reload import Reloader, take_briefing
+from oomguard.remotes import Remotes
 from oomguard.sense.machine import open_machine
 from oomguard.sidecar import Sidecar, remove_folder
 from oomguard.tell.control import ControlServer
@@ -78,8 +79,11 @@ class Daemon:
         for fd in (*self._runner.fds(), self._signal_fd):
             self._poller.register(fd, select.EPOLLIN)
         if self._options.socket:
-            handlers = {"status": lambda _request, _client: self.status(), "reload": self._reload}
-            self._control = ControlServer(self._options.socket, handlers, self._poller, self._log)
+            remotes = Remotes(self._guards, self._runner, self._send, self._log.event)
+            handlers = {"status": lambda _request, _client: self.status(), "reload": self._reload,
+                        **remotes.operations()}
+            self._control = ControlServer(self._options.socket, handlers, self._poller, self._log,
+                                          on_gone=remotes.gone)
         self._lock_fd = lock_runtime_dir(self._options.runtime_dir)
         if self._options.argv:                  # last of what can be refused: no app runs on without its guard
             self._start_app()
@@ -106,6 +110,8 @@ class Daemon:
         while self._exit_code is None:
             for fd, events in self._poller.poll(self._ticker.timeout_s()):
                 self._serve(fd, events)
+                if self._ticker.timeout_s() == 0:       # a tick waits for nobody; epoll reports the others again
+                    break
             late_s = self._ticker.tick()
             if late_s is not None and self._exit_code is None:
                 self._guards.tick(late_s)
@@ -136,7 +142,8 @@ class Daemon:
         self._service.reloading()
         targets = plan.targets if self._sidecar is None else self._guards.targets
         known = {hook.plan: hook for hook in self._hooks}
-        self._hooks = [known.get(each) or Hook.from_plan(each) for each in plan.hooks]
+        remote = [hook for hook in self._hooks if hook.executor == "remote"]
+        self._hooks = [known.get(each) or Hook.from_plan(each) for each in plan.hooks] + remote
         self._hooks += [] if self._sidecar is None else [self._sidecar.hook]
         for hook in self._hooks:
             self._runner.register(hook)
@@ -188,6 +195,9 @@ class Daemon:
             self._reloader.start(self._options.socket)
         elif number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             self._exit_code = 0
+
+    def _send(self, client_id: int, message: Mapping[str, object]) -> bool:
+        return self._control is not None and self._control.send(client_id, message)
 
     # -- telling ---------------------------------------------------------------------------------------------
 

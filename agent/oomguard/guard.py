@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from oomguard.clock import now_s
+from oomguard.decide.decide import Decision
 from oomguard.decide.levels import level_of
 from oomguard.decide.view import View
 from oomguard.errors import OomguardError
@@ -13,8 +14,8 @@ from oomguard.typed import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from oomguard.act.hooks import Outcome
     from oomguard.act.releases import Releases
-    from oomguard.decide.decide import Decider, Decision
-    from oomguard.decide.plan import Condition, Plan
+    from oomguard.decide.decide import Decider
+    from oomguard.decide.plan import Action, Condition, Plan
     from oomguard.notes import Notes
     from oomguard.scorer import Scorer
     from oomguard.sense.machine import Machine, MachineReading
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from oomguard.window import Window
 
 PRESSURE_SPAN_S = 10.0      # what a rule's pressure_above looks back on
+OPERATOR = "operator"       # what log and journal call the rule of a release that somebody asked for
+OPERATOR_LASTS_S = 30.0     # for so long it has to last, as a rule's cooldown is by default
 
 
 class Reading(NamedTuple):
@@ -96,6 +99,20 @@ class TargetGuard:
         self.notes.decided(decision, reading)
         cooldown_s = self._cooldowns_s[decision.rule_index]
         self.releases.begin(decision, cooldown_s, reading.sample, reading.level, self._look)
+
+    def release(self, action: Action, because: str) -> str:
+        """Ask for memory on somebody's word, within the rules' bounds; return why not, or "" when it is under way."""
+        if self.reading is None:
+            return "it has not been read yet"
+        if self.releases.is_busy:
+            return "a hook is at work"
+        if not self._decider.claim(1, now_s() - self.window.start_s, self._state):
+            return "the bounds on actions are reached"
+        reading = self.reading
+        decision = Decision(OPERATOR, -1, (action,), because)
+        self.notes.decided(decision, reading)
+        self.releases.begin(decision, OPERATOR_LASTS_S, reading.sample, reading.level, self._look)
+        return "" if self.releases.is_busy else "no such hook, it is on hold, or the memory came back by itself"
 
     def _look(self) -> Sample:
         """Read the target once more, just before a hook; the last sample serves where it cannot be read."""

@@ -40,7 +40,7 @@ class Guards:
     """One TargetGuard per target that is there."""
 
     __slots__ = ("_available_bytes", "_briefing", "_hooks", "_looked_s", "_machine", "_own_cgroup", "_problems",
-                 "_runner", "_tell", "_windows", "by_name", "targets")
+                 "_runner", "_tell", "_windows", "by_name", "phases", "targets")
 
     def __init__(
         self, briefing: Briefing, machine: Machine | PortableMachine, runner: Runner, hooks: list[Hook], tell: Tell,
@@ -51,6 +51,7 @@ class Guards:
         self.by_name: dict[str, TargetGuard] = {}
         self._problems: dict[str, OomguardError] = {}       # why a target is not guarded, said once
         self._windows: dict[str, tuple[str, Window]] = {}   # kept over a reload, by name, with the run they are of
+        self.phases: dict[str, str] = {}        # what clients said of a target that may come and go
         self._looked_s = float("-inf")
         self._available_bytes = NAN
         own, _unified = cgroups_of(read_if_there("/proc/self/cgroup"), find_hierarchies())
@@ -128,6 +129,34 @@ class Guards:
             self._lose(guard, "its process has ended")
 
     @property
+    def hooks(self) -> tuple[Hook, ...]:
+        """The hooks of all targets."""
+        return tuple(self._hooks)
+
+    def join(self, hook: Hook) -> None:
+        """Take one more hook, for targets that are there and for those to come."""
+        self._hooks.append(hook)
+        for guard in self.by_name.values():
+            if hook.serves(guard.name):
+                guard.releases.hooks.append(hook)
+
+    def part(self, hook: Hook) -> None:
+        """Forget a hook; what is under way at it is the runner's to end."""
+        self._hooks.remove(hook)
+        for guard in self.by_name.values():
+            if hook in guard.releases.hooks:
+                guard.releases.hooks.remove(hook)
+
+    def set_phase(self, target: str, phase: str | None) -> None:
+        """Note what the app says it does; None: it does not say."""
+        if phase is None:
+            self.phases.pop(target, None)
+        else:
+            self.phases[target] = phase
+        if target in self.by_name:
+            self.by_name[target].phase = phase
+
+    @property
     def is_busy(self) -> bool:
         """Whether a hook of some target is at work."""
         return any(guard.releases.is_busy for guard in self.by_name.values())
@@ -171,8 +200,10 @@ class Guards:
         releases = Releases(hooks, self._runner, window, tell, critical_ratio, facts)
         tell("guarding", what=found.label, pressure_of=sensor.pressure_of, is_continued=len(window) > 0,
              constraints=[f"{each.name}={each.limit_bytes:.0f}" for each in sensor.constraints()][:8])
-        return TargetGuard(target.name, self._machine, sensor, window, Scorer(model, plan.profile),
-                           decider_for(plan, target.name), releases, Notes(tell, sensor.kills()), plan)
+        guard = TargetGuard(target.name, self._machine, sensor, window, Scorer(model, plan.profile),
+                            decider_for(plan, target.name), releases, Notes(tell, sensor.kills()), plan)
+        guard.phase = self.phases.get(target.name)
+        return guard
 
     def _open_window(self, name: str, identity: str) -> Window:
         """Open the target's window; where no file can be had, guard without one and say what that costs."""

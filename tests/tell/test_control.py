@@ -244,14 +244,14 @@ def test_a_client_at_the_allowed_rate_is_served():
 
 
 def test_one_client_too_many_is_told_so(daemon, path):
-    """64 are served; the next gets a reason and the others stay; when one leaves there is room again."""
+    """All of 256 are served; the next gets a reason and the others stay; when one leaves there is room again."""
     clients = []
     for _turn in range(CLIENTS_MAX):
         clients.append(connect(path))
         daemon.settle()
     with connect(path) as one_more:
         daemon.settle()
-        assert received(one_more)[0]["error"] == "64 clients are connected already"
+        assert received(one_more)[0]["error"] == f"{CLIENTS_MAX} clients are connected already"
         assert is_closed(one_more)
     clients.pop().close()
     daemon.settle()

@@ -9,7 +9,7 @@ from oomguard.decide.plan import HookPlan
 from oomguard.typed import NamedTuple
 
 NAN = float("nan")
-EXECUTORS = ("thread", "helper", "inline")
+EXECUTORS = ("thread", "helper", "inline", "remote")
 
 FAILURES_BEFORE_HOLD = 3
 FIRST_HOLD_S = 60.0
@@ -48,6 +48,8 @@ class Outcome(NamedTuple):
 
 
 Call = Callable[[Request], "float | None"]
+Send = Callable[[int, Request], bool]       # ticket, request → whether somebody is there to hear it
+ANY = "any"                                 # in a rule: every hook of the target
 
 
 class Hook:
@@ -60,7 +62,7 @@ class Hook:
     __slots__ = (
         "_given_bytes", "_hold_s", "_is_satisfied", "call", "calls", "cost", "deadline_s",
         "evictable_bytes", "executor", "failures", "failures_in_a_row", "last_latency_s", "last_why",
-        "latency_s", "minimum_bytes", "name", "on_hold_until_s", "plan", "targets", "yield_bytes",
+        "latency_s", "minimum_bytes", "name", "on_hold_until_s", "plan", "send", "targets", "word", "yield_bytes",
     )
 
     def __init__(
@@ -75,6 +77,8 @@ class Hook:
         self.name, self.executor, self.call, self.plan = name, executor, call, plan
         self.cost, self.deadline_s = cost, deadline_s
         self.minimum_bytes, self.targets = minimum_bytes, targets
+        self.send: Send | None = None       # remote hooks
+        self.word = name                    # what rules call it: two workers of one app share the word
         self.calls = self.failures = self.failures_in_a_row = 0
         self.evictable_bytes = NAN          # what it says it could give back; whoever knows sets it
         self.yield_bytes = NAN              # measured per release, moving average
@@ -100,6 +104,19 @@ class Hook:
         """Return the hook that a rule file declares; the helper process carries it out."""
         return cls(plan.name, "helper", plan=plan, cost=plan.cost, deadline_s=plan.deadline_s,
                    minimum_bytes=plan.minimum_bytes, targets=plan.targets)
+
+    @classmethod
+    def from_remote(
+        cls, name: str, send: Send, *, word: str, cost: float, deadline_s: float, minimum_bytes: int, target: str,
+    ) -> Hook:
+        """Return a hook that a client of the control socket registered; it is asked by `send` and answers later."""
+        made = cls(name, "remote", cost=cost, deadline_s=deadline_s, minimum_bytes=minimum_bytes, targets=(target,))
+        made.send, made.word = send, word
+        return made
+
+    def answers_to(self, word: str) -> bool:
+        """Return whether a rule's hook of this name is this one."""
+        return word in (ANY, self.word)
 
     def serves(self, target: str) -> bool:
         """Return whether the hook is for this target."""

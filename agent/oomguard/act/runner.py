@@ -33,7 +33,7 @@ class _Flight:
 
     def __init__(self, hook: Hook, started_s: float) -> None:
         self.hook, self.started_s = hook, started_s
-        self.expires_s = math.inf       # helper only: the workers keep their own time
+        self.expires_s = math.inf       # helper and remote: the workers keep their own time
         self.group_pid = self.group_ticks = -1
 
 
@@ -106,7 +106,9 @@ class Runner:
         flight = self._flights[ticket] = _Flight(hook, now_s())
         request = request._replace(deadline_s=min(request.deadline_s, hook.deadline_s))
         try:
-            if hook.executor == "helper":
+            if hook.executor == "remote":
+                self._ask_remote(ticket, hook, request)
+            elif hook.executor == "helper":
                 self._link.send(write_order(ticket, hook, request, self._root, self._dry_run))
                 flight.expires_s = flight.started_s + request.deadline_s + HELPER_GRACE_S
             else:
@@ -129,9 +131,29 @@ class Runner:
             for result in self._workers.poll(now):
                 self._finish_result(result)
         self._hear_helper(now)
+        self._end_late_remotes(now)
         self._tend_helper(now, is_quiet)
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
+
+    def answer(self, ticket: int, freed_bytes: float, why: str) -> bool:
+        """Take a remote hook's answer; return False where none is due: it came too late, or twice.
+
+        Args: freed_bytes: NaN where it does not say. why: what failed; empty: nothing did.
+        """
+        self._end_late_remotes(now_s())
+        flight = self._flights.get(ticket)
+        if flight is None or flight.hook.executor != "remote":
+            return False
+        self._finish(ticket, not why, freed_bytes, why)
+        self._wake.set()
+        return True
+
+    def abandon(self, hook: Hook, why: str) -> None:
+        """End what is under way at a remote hook that is gone."""
+        for ticket in [ticket for ticket, flight in self._flights.items() if flight.hook is hook]:
+            self._finish(ticket, False, math.nan, why, is_hooks_fault=False)
+            self._wake.set()
 
     def close(self) -> list[Outcome]:
         """End what runs and let everything go; return the outcomes that were still due."""
@@ -157,11 +179,26 @@ class Runner:
         if self._workers is not None:
             self._workers.submit(job)
 
+    def _ask_remote(self, ticket: int, hook: Hook, request: Request) -> None:
+        if self._dry_run:
+            self._finish(ticket, True, math.nan, "dry run")
+            return
+        flight = self._flights[ticket]
+        flight.expires_s = flight.started_s + request.deadline_s
+        if hook.send is None or not hook.send(ticket, request):
+            self.abandon(hook, "its client is gone")
+
+    def _end_late_remotes(self, now: float) -> None:
+        for ticket, flight in list(self._flights.items()):
+            if flight.hook.executor == "remote" and now >= flight.expires_s:
+                why = f"deadline of {flight.expires_s - flight.started_s:g} s passed"
+                self._finish(ticket, False, math.nan, why)
+
     def _hear_helper(self, now: float) -> None:
         try:
             while (heard := self._link.receive()) is not None:
                 self._take_in(heard)
-            if any(now >= flight.expires_s for flight in self._flights.values()):
+            if any(flight.hook.executor == "helper" and now >= flight.expires_s for flight in self._flights.values()):
                 raise HelperError("the helper does not answer")
         except HelperError as error:
             self._lose_helper(now, str(error))

@@ -113,11 +113,21 @@ class Decider:
         for call, one in self._calls:       # every rule is asked each time: holds must go on
             if call(view, state) and winner is None and not self._cooling_s(one, t_s, state):
                 winner = one
-        if winner is None or is_busy or self._is_bounded(winner.rule, t_s, state):
+        if winner is None or is_busy or self._is_bounded(len(winner.rule.then), t_s, state):
             return None
         text = because(winner.test, view, state, self._ram_bytes)
         self._remember(winner, t_s, state)
         return Decision(winner.rule.name, winner.place, winner.rule.then, text)
+
+    def claim(self, actions: int, t_s: float, state: State) -> bool:
+        """Take so many actions out of the bounds for somebody beside the rules; return False where they forbid it.
+
+        Args: state: one that `decide` has seen.
+        """
+        if self._is_bounded(actions, t_s, state):
+            return False
+        _note_actions(actions, t_s, state)
+        return True
 
     def standings(self, view: View, state: State) -> tuple[Standing, ...]:
         """Return how every rule stands at this tick; the state stays as it is. For `status` and `explain`."""
@@ -126,24 +136,22 @@ class Decider:
         return tuple(
             Standing(one.rule.name, one.test.call(view, trial),
                      because(one.test, view, trial, self._ram_bytes),
-                     self._cooling_s(one, t_s, trial), self._is_bounded(one.rule, t_s, trial))
+                     self._cooling_s(one, t_s, trial), self._is_bounded(len(one.rule.then), t_s, trial))
             for one in self._compiled)
 
     def _cooling_s(self, one: _Compiled, t_s: float, state: State) -> float:
         since_s = t_s - state[one.cooldown_slot]
         return one.rule.cooldown_s - since_s if 0 <= since_s < one.rule.cooldown_s else 0.0
 
-    def _is_bounded(self, rule: Rule, t_s: float, state: State) -> bool:
+    def _is_bounded(self, actions: int, t_s: float, state: State) -> bool:
         ages_s = [t_s - state[slot] for slot in range(ACTIONS, FIRST_RULE_SLOT)]
         recent = sum(1 for age_s in ages_s if 0 <= age_s < MINUTE_S)
         is_too_soon = any(0 <= age_s < self._bounds.minimum_gap_s for age_s in ages_s)
-        return is_too_soon or recent + len(rule.then) > self._bounds.actions_per_minute
+        return is_too_soon or recent + actions > self._bounds.actions_per_minute
 
     def _remember(self, one: _Compiled, t_s: float, state: State) -> None:
         state[one.cooldown_slot] = t_s
-        for _action in one.rule.then:
-            oldest = min(range(ACTIONS, FIRST_RULE_SLOT), key=lambda slot: _age_key(state[slot]))
-            state[oldest] = t_s
+        _note_actions(len(one.rule.then), t_s, state)
 
     def _settle(self, t_s: float, state: State) -> None:
         """Make sense of a state that is new, of other rules, from before a gap, or from the future."""
@@ -167,6 +175,12 @@ def decider_for(plan: Plan, target: str, *, ram_bytes: float = NAN) -> Decider:
     own_bytes = plan.profile.ram_bytes
     return Decider(plan.rules, plan.bounds, target=target, cadence_s=plan.cadence_s,
                    ram_bytes=ram_bytes if own_bytes != own_bytes else own_bytes)
+
+
+def _note_actions(actions: int, t_s: float, state: State) -> None:
+    for _action in range(actions):
+        oldest = min(range(ACTIONS, FIRST_RULE_SLOT), key=lambda slot: _age_key(state[slot]))
+        state[oldest] = t_s
 
 
 def _age_key(stamp_s: float) -> float:

@@ -14,7 +14,7 @@ BURST = 50.0        # so that one client's lines hold up a tick for about 2 ms a
 class Client:
     """One connection. Handlers may read `id` and `peer`, and keep `id` to `send` to it later."""
 
-    __slots__ = ("_at_s", "_tokens", "backlog", "connection", "events", "fd", "id", "is_subscriber",
+    __slots__ = ("_at_s", "_tokens", "backlog", "connection", "events", "fd", "held_bytes", "id", "is_subscriber",
                  "is_waited_for", "lines", "peer")
 
     def __init__(self, connection: _socket.socket, peer: Peer, client_id: int, t_s: float) -> None:
@@ -22,7 +22,13 @@ class Client:
         self.lines, self.backlog = Lines(REQUEST_MAX_BYTES), bytearray()
         self.is_subscriber, self.events = False, frozenset[str]()       # no names: every event
         self.is_waited_for = False                                      # epoll watches for room to send
+        self.held_bytes = 0                                             # as of the last `weigh`
         self._tokens, self._at_s = BURST, t_s
+
+    def weigh(self) -> int:
+        """Return by how many bytes what is held of and for this client has grown since the last time."""
+        before, self.held_bytes = self.held_bytes, len(self.backlog) + self.lines.pending_bytes
+        return self.held_bytes - before
 
     def may_ask(self, t_s: float) -> bool:
         """Take one token of the rate limit; return whether there was one."""

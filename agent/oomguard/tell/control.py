@@ -19,9 +19,11 @@ from oomguard.tell.log import Log
 from oomguard.tell.wire import VERSION, Message, WireError, decode, encode, refusal
 from oomguard.typed import Protocol
 
-CLIENTS_MAX = 64
+CLIENTS_MAX = 256
 BACKLOG_MAX_BYTES = 256 * 1024      # a client with so much unread is dropped before more is kept for it
+HELD_MAX_BYTES = 8 << 20            # of all clients, unread answers and unfinished lines; then the greediest is dropped
 _READ_BYTES = 64 * 1024
+_FLUSH_BYTES = 32 * 1024
 _EVENTS_NAMED_MAX = 32
 
 
@@ -40,10 +42,11 @@ class ControlServer:
     """Serves the socket from the daemon's own epoll loop: every call returns at once, everything is bounded.
 
     A line that is no request is answered with one error line and the connection goes on; a line too long, too
-    many lines, too many clients or a reader too slow end the connection.
+    many lines, too many clients or a reader too slow end the connection. What a batch of lines is answered goes
+    out in one piece.
     """
 
-    __slots__ = ("_clients", "_clock", "_door", "_handlers", "_log", "_next_id", "_on_gone", "_path",
+    __slots__ = ("_clients", "_clock", "_door", "_handlers", "_held_bytes", "_log", "_next_id", "_on_gone", "_path",
                  "_poller")
 
     def __init__(self, path: str, handlers: Mapping[str, Handler], poller: Poller, log: Log, *,
@@ -69,7 +72,7 @@ class ControlServer:
         self._on_gone = on_gone
         self._handlers: dict[str, Handler] = {"subscribe": self._subscribe, **handlers}
         self._clients: dict[int, Client] = {}
-        self._next_id = 1
+        self._next_id, self._held_bytes = 1, 0
         self._door = Door(path, group_gid, log)
         poller.register(self._door.fileno(), EPOLLIN)
 
@@ -160,13 +163,20 @@ class ControlServer:
         except WireError as error:
             self._end(client, str(error))
             return
+        self._weigh(client)
+        self._answer_all(lines, client)
+
+    def _answer_all(self, lines: list[bytes], client: Client) -> None:
         for line in lines:
             if not self._is_here(client):
                 return
             if not client.may_ask(self._clock()):
                 self._end(client, f"more than {MESSAGES_PER_S:.0f} messages a second")
                 return
-            self._send(client, self._answer(line, client))
+            if self._keep(client, self._answer(line, client)) and len(client.backlog) > _FLUSH_BYTES:
+                self._flush(client)
+        if client.backlog and not client.is_waited_for and self._is_here(client):
+            self._flush(client)
 
     def _answer(self, line: bytes, client: Client) -> bytes:
         try:
@@ -198,17 +208,31 @@ class ControlServer:
         return {"events": sorted(client.events)}
 
     def _send(self, client: Client, line: bytes) -> bool:
-        """Send at once what the socket takes and keep the rest; drop a client that does not read."""
+        """Send at once what the socket takes and keep the rest."""
+        is_idle = not client.backlog
+        if self._keep(client, line) and is_idle:
+            self._flush(client)
+        return self._is_here(client)
+
+    def _keep(self, client: Client, line: bytes) -> bool:
+        """Keep a line until it is sent; drop a client that does not read."""
         if len(client.backlog) > BACKLOG_MAX_BYTES:
             self._log.event("client-dropped", "warning", because="it does not read", pid=client.peer.pid,
                             uid=client.peer.uid, unread_bytes=len(client.backlog))
             self._drop(client)
             return False
-        is_idle = not client.backlog
         client.backlog += line
-        if is_idle:
-            self._flush(client)
+        self._weigh(client)
         return self._is_here(client)
+
+    def _weigh(self, client: Client) -> None:
+        """Count what is held for all clients, and drop the one with the most of it when that is too much."""
+        self._held_bytes += client.weigh()
+        if self._held_bytes > HELD_MAX_BYTES:
+            greediest = max(self._clients.values(), key=lambda each: each.held_bytes)
+            self._log.event("client-dropped", "warning", pid=greediest.peer.pid, uid=greediest.peer.uid,
+                            because="all clients together leave too much unread", unread_bytes=greediest.held_bytes)
+            self._drop(greediest)
 
     def _flush(self, client: Client) -> None:
         try:
@@ -219,6 +243,7 @@ class ControlServer:
             self._drop(client)
             return
         del client.backlog[:sent]
+        self._held_bytes += client.weigh()
         if client.is_waited_for != bool(client.backlog):
             client.is_waited_for = bool(client.backlog)
             self._poller.modify(client.fd, EPOLLIN | EPOLLOUT if client.backlog else EPOLLIN)
@@ -228,13 +253,15 @@ class ControlServer:
         if why:
             self._log.event("client-dropped", "warning", because=why, pid=client.peer.pid,
                             uid=client.peer.uid)
-            self._send(client, refusal(why))
+            if self._keep(client, refusal(why)):
+                self._flush(client)
         self._drop(client)
 
     def _drop(self, client: Client) -> None:
         if not self._is_here(client):
             return
         del self._clients[client.fd]
+        self._held_bytes -= client.held_bytes
         self._poller.unregister(client.fd)
         client.connection.close()
         if self._on_gone is not None:
