@@ -15,6 +15,7 @@ from oomguard.errors import NotPermittedError, TargetGoneError
 from oomguard.guard import TargetGuard
 from oomguard.notes import BLIND_AFTER, Notes, status
 from oomguard.profile import Profile
+from oomguard.record.silence import Silence
 from oomguard.scorer import Scorer
 from oomguard.sense.sample import NAN, Sample
 from oomguard.window import Window
@@ -84,9 +85,10 @@ class Scene:
         self.start_s = now_s()
         self.window = Window.in_memory(self.start_s)
         hook = Hook.from_call("cache", lambda request: None)
-        releases = Releases([hook], self.runner, self.window, self._tell, 0.9, lambda: ("app", (), ""))  # type: ignore[arg-type]
+        releases = Releases([hook], self.runner, self.window, self._tell, 0.9, lambda: ("app", (), ""),  # type: ignore[arg-type]
+                            Silence())
         self.guard = TargetGuard("app", FakeMachine(), self.sensor, self.window, Scorer(None, Profile()),  # type: ignore[arg-type]
-                                 decider_for(plan, "app"), releases, Notes(self._tell, 0), plan)
+                                 decider_for(plan, "app"), releases, Notes(self._tell, 0), Silence(), plan)
         self.t_s = 0.0
 
     def _tell(self, event: str, severity: str = "info", /, **fields: Any) -> None:

@@ -23,7 +23,7 @@ MIB = 1 << 20
 class FakeSensor:
     """Reads what the test says."""
 
-    trouble, pressure_of = "", "none"
+    trouble, pressure_of, kind = "", "none", "cgroup"
 
     def __init__(self, name: str) -> None:
         self.identity, self.end_fd, self.closed = name, -1, 0

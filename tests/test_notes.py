@@ -9,6 +9,7 @@ from oomguard.decide.decide import Decision
 from oomguard.forecast import Forecast
 from oomguard.guard import Reading
 from oomguard.notes import BLIND_AFTER, COUNT_EVERY_S, Notes, figures, scorer_of
+from oomguard.record.silence import Silence
 from windows import plain_sample
 
 CALM = Forecast(0.0, 0.0, 0.1, 0.1, 0.2)
@@ -32,7 +33,7 @@ class Listener:
 
 def guard(kills: int = 0, abstains: str = "no model") -> Any:
     """Return what notes ask of a guard."""
-    return SimpleNamespace(sensor=SimpleNamespace(kills=lambda: kills, end_fd=-1), window=None,
+    return SimpleNamespace(sensor=SimpleNamespace(kills=lambda: kills, end_fd=-1), window=None, recorder=Silence(),
                            scorer=SimpleNamespace(abstains_because=lambda window: abstains))
 
 

@@ -39,6 +39,7 @@ class Options(NamedTuple):
     is_portable: bool = False               # read by psutil
     is_reference: bool = False              # score by the readable reference
     ticks: int = 0                          # stop after so many; 0: never
+    journal_dir: str = ""                   # where samples, actions and kills are recorded; empty: nowhere
     started_as: tuple[str, ...] = ()        # `run`'s own words, for `reload` to read the same files again
     started_in: str = ""                    # the folder they are relative to
 

@@ -20,6 +20,7 @@ from oomguard.briefing import Briefing, read_briefing
 from oomguard.clock import now_s
 from oomguard.errors import BusyError, ConfigError, NotPermittedError, OomguardError, TargetGoneError
 from oomguard.guards import Guards
+from oomguard.record.journal import Journal
 from oomguard.reload import Reloader, take_briefing
 from oomguard.remotes import Remotes
 from oomguard.sense.machine import open_machine
@@ -57,6 +58,7 @@ class Daemon:
         self._machine = open_machine(is_portable=self._options.is_portable or None)
         self._runner = Runner(dry_run=self._plan.is_dry_run)
         self._hooks = [Hook.from_plan(hook) for hook in self._plan.hooks]
+        self._journal: Journal | None = None
         self._guards = Guards(briefing, self._machine, self._runner, self._hooks, self._tell)
         self._ticker = Ticker(self._plan.cadence_s)
         self._reloader = Reloader()
@@ -85,6 +87,8 @@ class Daemon:
             self._control = ControlServer(self._options.socket, handlers, self._poller, self._log,
                                           on_gone=remotes.gone)
         self._lock_fd = lock_runtime_dir(self._options.runtime_dir)
+        if self._options.journal_dir:
+            self._open_journal(self._options.journal_dir)
         if self._options.argv:                  # last of what can be refused: no app runs on without its guard
             self._start_app()
         _set_oom_score_adj(OOM_SCORE_ADJ)       # after the app was started: it keeps its own
@@ -97,6 +101,12 @@ class Daemon:
         for warning in self.warnings():
             self._log.event("warning", "warning", because=warning)
         self._service.ready(f"guarding {len(self._guards.by_name)} of {len(self._guards.targets)} targets")
+
+    def _open_journal(self, folder: str) -> None:
+        try:
+            self._guards.journal = self._journal = Journal.open(folder, tell=self._tell)
+        except OomguardError as error:          # another records there: guarding comes first
+            self._tell("not-recording", "warning", because=str(error))
 
     def _start_app(self) -> None:
         self._sidecar = Sidecar(self._options, self._plan.targets[0].name, self._tell)
@@ -171,7 +181,10 @@ class Daemon:
 
     def _stop(self) -> None:
         self._service.stopping()
+        self._guards.ended("stopped" if self._sidecar is None else self._sidecar.ended or "stopped")
         self._guards.close()
+        if self._journal is not None:
+            self._journal.close()
         for outcome in self._runner.close():
             self._log.event("hook-ended", hook=outcome.hook, ok=outcome.ok, because=outcome.why)
         if self._control is not None:
@@ -213,7 +226,7 @@ class Daemon:
                    model="none" if model is None else model.model_id, scorer="plain" if model is None else "forest",
                    cadence_s=plan.cadence_s, dry_run=plan.is_dry_run,
                    targets=[target.name for target in plan.targets], hooks=[hook.name for hook in self._hooks],
-                   socket=self._options.socket or None)
+                   socket=self._options.socket or None, recording=self._options.journal_dir or None)
 
     def warnings(self) -> list[str]:
         """Return what an operator should mend."""

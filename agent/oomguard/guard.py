@@ -1,4 +1,4 @@
-"""The guard of one target. One tick: sense, window, score, decide, act."""
+"""The guard of one target. One tick: sense, record, window, score, decide, act."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from oomguard.decide.decide import Decider
     from oomguard.decide.plan import Action, Condition, Plan
     from oomguard.notes import Notes
+    from oomguard.record.recorder import RunRecorder
+    from oomguard.record.silence import Silence
     from oomguard.scorer import Scorer
     from oomguard.sense.machine import Machine, MachineReading
     from oomguard.sense.portable import PortableMachine, PortableSensor
@@ -40,14 +42,16 @@ class TargetGuard:
     """Guards one target."""
 
     __slots__ = ("_cooldowns_s", "_decider", "_machine", "_needs_pressure", "_plain_ratios", "_state", "name", "notes",
-                 "phase", "reading", "releases", "scorer", "sensor", "window")
+                 "phase", "reading", "recorder", "releases", "scorer", "sensor", "window")
 
     def __init__(
         self, name: str, machine: Machine | PortableMachine, sensor: Sensor | PortableSensor, window: Window,
-        scorer: Scorer, decider: Decider, releases: Releases, notes: Notes, plan: Plan,
+        scorer: Scorer, decider: Decider, releases: Releases, notes: Notes, recorder: RunRecorder | Silence,
+        plan: Plan,
     ) -> None:
         self.name, self._machine, self.sensor, self.window = name, machine, sensor, window
         self.scorer, self._decider, self.releases, self.notes = scorer, decider, releases, notes
+        self.recorder = recorder
         self._state = window.state
         self._plain_ratios = plan.plain_headroom_ratios
         self._cooldowns_s = tuple(rule.cooldown_s for rule in plan.rules)
@@ -67,6 +71,7 @@ class TargetGuard:
             TargetGoneError: the target has ended.
         """
         sample = self._sense(machine, at_s, late_s)
+        self.recorder.sample(sample)
         if not self.window.push(sample):
             self.notes.blind(self.sensor.trouble or
                              f"headroom {sample.headroom_bytes:.0f} of {sample.limit_bytes:.0f} bytes cannot be used")

@@ -12,6 +12,8 @@ from oomguard.decide.decide import decider_for
 from oomguard.errors import OomguardError, TargetGoneError, WindowError
 from oomguard.guard import TargetGuard
 from oomguard.notes import Notes
+from oomguard.record.facts import run_facts
+from oomguard.record.silence import Silence
 from oomguard.scorer import Scorer
 from oomguard.sense.files import read_if_there
 from oomguard.sense.mounts import cgroups_of, find_hierarchies
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from oomguard.act.runner import Runner
     from oomguard.briefing import Briefing
     from oomguard.decide.plan import TargetPlan
+    from oomguard.record.journal import Journal
+    from oomguard.record.recorder import RunRecorder
     from oomguard.sense.machine import Machine
     from oomguard.sense.portable import PortableMachine
 
@@ -40,7 +44,7 @@ class Guards:
     """One TargetGuard per target that is there."""
 
     __slots__ = ("_available_bytes", "_briefing", "_hooks", "_looked_s", "_machine", "_own_cgroup", "_problems",
-                 "_runner", "_tell", "_windows", "by_name", "phases", "targets")
+                 "_runner", "_tell", "_windows", "by_name", "journal", "phases", "targets")
 
     def __init__(
         self, briefing: Briefing, machine: Machine | PortableMachine, runner: Runner, hooks: list[Hook], tell: Tell,
@@ -48,6 +52,7 @@ class Guards:
         self._briefing, self._machine, self._runner = briefing, machine, runner
         self._hooks, self._tell = hooks, tell
         self.targets = briefing.plan.targets
+        self.journal: Journal | None = None     # nobody records until somebody sets it
         self.by_name: dict[str, TargetGuard] = {}
         self._problems: dict[str, OomguardError] = {}       # why a target is not guarded, said once
         self._windows: dict[str, tuple[str, Window]] = {}   # kept over a reload, by name, with the run they are of
@@ -99,6 +104,8 @@ class Guards:
         self.collect()
         if self.missing and now_s() - self._looked_s >= LOOK_EVERY_S:
             self.look_for_targets()
+        if self.journal is not None:
+            self.journal.tick(now_s())
 
     def collect(self) -> None:
         """Hand the outcomes of hooks to the targets they are of."""
@@ -172,6 +179,11 @@ class Guards:
             window.close()              # of targets that are no more
         self._windows.clear()
 
+    def ended(self, how: str) -> None:
+        """Record how every run that is still guarded ended: `oom`, `exit`, `crash`, `stopped`."""
+        for guard in self.by_name.values():
+            guard.recorder.end(how, now_s() - guard.window.start_s)
+
     def close(self) -> None:
         """Let go of every target."""
         for guard in self.by_name.values():
@@ -179,7 +191,10 @@ class Guards:
         self.by_name.clear()
 
     def _lose(self, guard: TargetGuard, why: str) -> None:
-        self._tell("target-gone", "notice", target=guard.name, because=why, kills=guard.sensor.kills())
+        kills = guard.sensor.kills()
+        self._tell("target-gone", "notice", target=guard.name, because=why, kills=kills)
+        how = "exit" if guard.sensor.kind != "process" else {0: "exit", 1: "oom"}.get(kills, "unknown")
+        guard.recorder.end(how, now_s() - guard.window.start_s)
         del self.by_name[guard.name]
         guard.close()
 
@@ -197,13 +212,24 @@ class Guards:
 
         hooks = [hook for hook in self._hooks if hook.serves(target.name)]
         critical_ratio = CRITICAL_RATIO if model is None else model.critical_ratio
-        releases = Releases(hooks, self._runner, window, tell, critical_ratio, facts)
+        recorder = self._recorder_of(target.name, sensor.identity, found.label, window)
+        releases = Releases(hooks, self._runner, window, tell, critical_ratio, facts, recorder,
+                            is_dry_run=plan.is_dry_run)
         tell("guarding", what=found.label, pressure_of=sensor.pressure_of, is_continued=len(window) > 0,
              constraints=[f"{each.name}={each.limit_bytes:.0f}" for each in sensor.constraints()][:8])
         guard = TargetGuard(target.name, self._machine, sensor, window, Scorer(model, plan.profile),
-                            decider_for(plan, target.name), releases, Notes(tell, sensor.kills()), plan)
+                            decider_for(plan, target.name), releases, Notes(tell, sensor.kills()), recorder, plan)
         guard.phase = self.phases.get(target.name)
         return guard
+
+    def _recorder_of(self, name: str, identity: str, found: str, window: Window) -> RunRecorder | Silence:
+        if self.journal is None:
+            return Silence()
+        plan, model, _options = self._briefing
+        return self.journal.run(run_facts(
+            name, identity, window.start_s, plan.profile, target=found, cadence_s=plan.cadence_s,
+            bundle_digest="" if model is None else model.digest, rules_digest=plan.digest,
+            scorer="plain" if model is None else "forest"))
 
     def _open_window(self, name: str, identity: str) -> Window:
         """Open the target's window; where no file can be had, guard without one and say what that costs."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 COUNT_EVERY_S = 5.0         # kills are counted on quiet ticks
 RISE_RATIO = 1 / 64         # of the limit: headroom that came back between two ticks, as by a kill
+KILLS_NOTED_MOST = 64       # of one tick, one by one in the recording
 BLIND_AFTER = 5             # readings in a row that cannot be used before the guard says that it is blind
 
 Tell = Callable[..., None]  # (event, severity, **fields)
@@ -44,7 +45,7 @@ class Notes:
         if reading.forecast is None and (before is None or before.forecast is not None):
             self._note_abstention(guard.scorer.abstains_because(guard.window))
         if guard.sensor.end_fd < 0 and self._may_have_killed(reading, before):
-            self._count_kills(reading, guard.sensor.kills())
+            self._count_kills(reading, guard)
 
     def _may_have_killed(self, reading: Reading, before: Reading | None) -> bool:
         """Return whether to count kills at this tick: at once where one is likely, else every 5 s.
@@ -58,9 +59,12 @@ class Notes:
             return before.level > 0 or rise_bytes > sample.limit_bytes * RISE_RATIO
         return True
 
-    def _count_kills(self, reading: Reading, kills: int) -> None:
+    def _count_kills(self, reading: Reading, guard: TargetGuard) -> None:
+        kills = guard.sensor.kills()
         self._counted_s = reading.sample.t_s
         if kills > self.kills >= 0:
+            for _ in range(min(kills - self.kills, KILLS_NOTED_MOST)):
+                guard.recorder.kill(reading.sample.t_s)
             self._tell("kill", "error", killer="kernel", kills=kills - self.kills, **figures(reading))
         self.kills = kills
 

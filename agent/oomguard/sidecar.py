@@ -22,7 +22,7 @@ Tell = Callable[..., None]
 class Sidecar:
     """An app that was started to be guarded."""
 
-    __slots__ = ("_app", "_enclosure", "_fifo", "_tell", "hook", "target")
+    __slots__ = ("_app", "_enclosure", "_fifo", "_tell", "ended", "hook", "target")
 
     def __init__(self, options: Options, name: str, tell: Tell) -> None:
         """Start the app.
@@ -37,6 +37,7 @@ class Sidecar:
             NotPermittedError: a limit is wanted and no cgroup can be made, or the program may not be run.
         """
         self._tell = tell
+        self.ended = ""                 # oom, exit or crash, once it has
         self._fifo = PressureFifo(os.path.join(options.runtime_dir, "pressure"))
         self._enclosure = _enclosure(name, options.limit_bytes, tell)
         environ = self._fifo.applied_to(os.environ) | {"OOMGUARD_SOCKET": options.socket}
@@ -55,10 +56,11 @@ class Sidecar:
     def poll(self) -> int | None:
         """Return the app's exit code once it has ended; say how it ended."""
         code = self._app.poll()
-        if code is not None:
+        if code is not None and not self.ended:
             kills = -1 if self._enclosure is None else self._enclosure.kills()
-            ended = "exit" if code < 128 else "oom" if code == 128 + signal.SIGKILL and kills != 0 else "crash"
-            self._tell("end", "error" if ended == "oom" else "info", target=self.target.name, ended=ended,
+            is_killed = code == 128 + signal.SIGKILL and kills != 0
+            self.ended = "exit" if code < 128 else "oom" if is_killed else "crash"
+            self._tell("end", "error" if is_killed else "info", target=self.target.name, ended=self.ended,
                        app_exit_code=code, oom_kills=kills)
         return code
 

@@ -10,6 +10,7 @@ from oomguard.act.hooks import Hook, Outcome, Request
 from oomguard.act.releases import Releases
 from oomguard.decide.decide import Decision
 from oomguard.decide.plan import Action, Release
+from oomguard.record.silence import Silence
 from oomguard.sense.sample import Sample
 from oomguard.window import Window
 
@@ -36,7 +37,8 @@ class Scene:
     def __init__(self, *hooks: Hook) -> None:
         self.runner, self.window = FakeRunner(), Window.in_memory()
         self.told: list[tuple[str, dict[str, Any]]] = []
-        self.releases = Releases(hooks, self.runner, self.window, self._tell, 0.9, lambda: ("app", (7,), "/app"))  # type: ignore[arg-type]
+        self.releases = Releases(hooks, self.runner, self.window, self._tell, 0.9, lambda: ("app", (7,), "/app"),  # type: ignore[arg-type]
+                                 Silence())
         self.now = self.sample(0.0, 20 * MIB)
 
     def _tell(self, event: str, severity: str = "info", /, **fields: Any) -> None:

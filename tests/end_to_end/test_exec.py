@@ -155,7 +155,7 @@ def test_nothing_is_left_behind(start: Start, needs_cgroup: None, folder: Path) 
     cgroup = guard.event("guarding")["what"]
     assert cgroup in Path(f"/proc/{pid}/cgroup").read_text()
     directory = folder_of(cgroup)
-    assert sorted(os.listdir(folder / "rt" / f"exec-{guard.pid}")) == ["control.sock", "pressure", "windows"]
+    assert sorted(os.listdir(folder / "rt" / f"exec-{guard.pid}")) == ["control.sock", "lock", "pressure", "windows"]
     guard.stop()
     assert os.listdir(folder / "rt") == []
     assert not os.path.exists(directory)

@@ -11,6 +11,7 @@ from oomguard.act.releases import Releases
 from oomguard.decide.decide import Decision, decider_for
 from oomguard.guard import TargetGuard
 from oomguard.notes import Notes
+from oomguard.record.silence import Silence
 from oomguard.replay.recording import Acted, RecordedRun
 from oomguard.replay.replay import Replayer, Setting
 from oomguard.scorer import Scorer
@@ -90,9 +91,10 @@ def drive(setting: Setting, run: RecordedRun, samples: list[Sample], folder, see
 
     def opened() -> TargetGuard:
         window = Window.open(path, "the same run", 0.0, phases)
-        releases = Releases(hooks, runner, window, lambda *_a, **_k: None, CRITICAL_RATIO, lambda: ("app", (), ""))
+        releases = Releases(hooks, runner, window, lambda *_a, **_k: None, CRITICAL_RATIO, lambda: ("app", (), ""),
+                            Silence())
         return TargetGuard("app", StubMachine(), sensor, window, Scorer(model, plan.profile), decider_for(plan, "app"),
-                           releases, notes, plan)
+                           releases, notes, Silence(), plan)
 
     def tell(event, _severity="info", /, **fields) -> None:
         if event == "decision":

@@ -13,7 +13,12 @@ from oomguard.clock import now_s
 from oomguard.decide.decide import Decision
 from oomguard.decide.plan import Action, Release
 from oomguard.sense.sample import NAN, Sample
+from oomguard.typed import TYPE_CHECKING
 from oomguard.window import Window
+
+if TYPE_CHECKING:
+    from oomguard.record.recorder import RunRecorder
+    from oomguard.record.silence import Silence
 
 REMEMBERED = 64             # releases whose yield is taken out of the rise of demand
 
@@ -24,11 +29,13 @@ Facts = Callable[[], tuple[str, tuple[int, ...], str]]      # the target's name,
 class Asked:
     """One request to one hook, under way or being measured."""
 
-    __slots__ = ("bytes", "decision", "hook", "level", "measurement", "outcome", "release", "t_s", "ticket")
+    __slots__ = ("bytes", "decision", "hook", "level", "measurement", "outcome", "over_s", "record", "release",
+                 "t_s", "ticket")
 
     def __init__(self, hook: Hook, bytes_: int, release: Release, decision: Decision, level: int) -> None:
         self.hook, self.bytes, self.release, self.decision, self.level = hook, bytes_, release, decision, level
-        self.ticket, self.t_s = 0, 0.0
+        self.ticket, self.record = 0, 0
+        self.t_s = self.over_s = 0.0        # when it began and, as the loop saw it, ended
         self.measurement: Measurement | None = None
         self.outcome: Outcome | None = None
 
@@ -47,15 +54,17 @@ class Asked:
 class Releases:
     """What is under way for one target. At most one hook of it works at a time."""
 
-    __slots__ = ("_asked", "_critical_ratio", "_facts", "_last", "_measured", "_queue", "_released", "_runner", "_tell",
+    __slots__ = ("_asked", "_critical_ratio", "_facts", "_is_dry_run", "_last", "_measured", "_queue", "_recorder",
+                 "_released", "_runner", "_tell",
                  "_window", "bytes_total", "count", "hooks", "last_freed_bytes")
 
     def __init__(
         self, hooks: Sequence[Hook], runner: Runner, window: Window, tell: Tell, critical_ratio: float, facts: Facts,
+        recorder: RunRecorder | Silence, *, is_dry_run: bool = False,
     ) -> None:
         self.hooks = list(hooks)
         self._runner, self._window, self._tell, self._facts = runner, window, tell, facts
-        self._critical_ratio = critical_ratio
+        self._critical_ratio, self._recorder, self._is_dry_run = critical_ratio, recorder, is_dry_run
         self._queue: deque[Asked] = deque()
         self._asked: Asked | None = None        # whose hook works now
         self._measured: Asked | None = None     # whose yield the samples still show
@@ -66,7 +75,7 @@ class Releases:
     def evictable_bytes(self) -> float:
         """Return what the hooks say they could give back, all together; NaN where none says."""
         known = [hook.evictable_bytes for hook in self.hooks if hook.evictable_bytes == hook.evictable_bytes]
-        return sum(known) if known else NAN
+        return sum(known) // 1.0 if known else NAN         # whole bytes: recordings hold integers
 
     @property
     def is_busy(self) -> bool:
@@ -116,7 +125,10 @@ class Releases:
             self._end_measurement()
             asked.measurement = Measurement(now.constraint, now.headroom_bytes)
             asked.t_s, self._asked = now.t_s, asked
-            self._window.released(now.t_s)
+            if not self._is_dry_run:            # nothing is released in a dry run: no feature may think so
+                self._window.released(now.t_s)
+                asked.record = self._recorder.action(now.t_s, asked.decision.rule, asked.hook.name, asked.level,
+                                                     asked.bytes)
             asked.ticket = self._runner.start(asked.hook, asked.request(self._facts))
 
     def finished(self, outcome: Outcome, t_s: float, look: Callable[[], Sample]) -> bool:
@@ -124,7 +136,7 @@ class Releases:
         asked = self._asked
         if asked is None or asked.ticket != outcome.ticket or asked.measurement is None:
             return False
-        asked.outcome = outcome
+        asked.outcome, asked.over_s = outcome, t_s
         asked.measurement.ended(t_s)
         self._asked, self._measured = None, asked
         if not outcome.ok:
@@ -148,14 +160,16 @@ class Releases:
         asked, self._measured = self._measured, None
         if asked is None or asked.outcome is None or asked.measurement is None:
             return
-        freed_bytes = asked.measurement.freed_bytes()
+        freed_bytes = NAN if self._is_dry_run else asked.measurement.freed_bytes()
         lie = ""
-        if asked.outcome.ok:
+        if asked.outcome.ok and not self._is_dry_run:
             lie = asked.hook.measured(asked.bytes, asked.outcome.freed_bytes, freed_bytes, now_s())
         self._last = LastRelease(asked.hook.name, helped(asked.bytes, freed_bytes, asked.outcome.ok))
         if freed_bytes == freed_bytes:
             self._released.append((asked.t_s, freed_bytes))
             self.bytes_total += freed_bytes
+        if not self._is_dry_run:
+            self._recorder.acted(asked.record, freed_bytes, asked.over_s - asked.t_s)
         self.count += 1
         self.last_freed_bytes = freed_bytes
         self._tell("release", "warning" if lie else "notice", t_s=asked.t_s, rule=asked.decision.rule,

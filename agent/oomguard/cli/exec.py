@@ -6,9 +6,10 @@ import argparse
 import os
 
 from oomguard.briefing import Options, become_daemon
-from oomguard.cli.start import add_log_arguments, add_plan_arguments, log_options, plan_of
+from oomguard.cli.start import add_log_arguments, add_plan_arguments, journal_of, log_options, plan_of
 from oomguard.decide.plan import TargetPlan
 from oomguard.errors import UsageError
+from oomguard.record.paths import recording_dir, state_dir
 from oomguard.settings import bundle_or_problem
 from oomguard.tell.paths import runtime_dir
 from oomguard.units import parse_bytes
@@ -43,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     folder = os.path.join(runtime_dir(), f"exec-{os.getpid()}")
     become_daemon(plan, bundle, log_options(args, Options(
         runtime_dir=folder, socket=args.socket or os.path.join(folder, "control.sock"), argv=tuple(args.argv),
-        limit_bytes=_limit_bytes(args.limit), model_problem=problem)))
+        limit_bytes=_limit_bytes(args.limit), model_problem=problem,
+        journal_dir=journal_of(args, recording_dir(state_dir(), name)))))
 
 
 def _limit_bytes(text: str) -> int:

@@ -6,9 +6,10 @@ import argparse
 import os
 
 from oomguard.briefing import Options, become_daemon
-from oomguard.cli.start import add_log_arguments, add_plan_arguments, log_options, plan_of, targets_of
+from oomguard.cli.start import add_log_arguments, add_plan_arguments, journal_of, log_options, plan_of, targets_of
 from oomguard.decide.plan import Plan, TargetPlan
 from oomguard.profile import Profile
+from oomguard.record.paths import journal_dir, state_dir
 from oomguard.sense.machine import open_machine
 from oomguard.sense.sensor import open_sensor
 from oomguard.sense.target import resolve
@@ -57,7 +58,7 @@ def prepared(args: argparse.Namespace) -> tuple[Plan, Bundle | None, Options]:
     socket = args.socket or (os.path.join(folder, "control.sock") if args.runtime_dir else own_socket_path())
     return plan, bundle, log_options(args, Options(
         runtime_dir=folder, socket=socket, model_problem=problem, is_portable=args.portable, ticks=args.ticks,
-        started_as=tuple(args.words), started_in=os.getcwd()))
+        journal_dir=journal_of(args, journal_dir(state_dir())), started_as=tuple(args.words), started_in=os.getcwd()))
 
 
 def _here() -> TargetPlan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from oomguard.briefing import Options
 from oomguard.decide.plan import Plan, TargetPlan
@@ -30,6 +31,9 @@ def add_log_arguments(parser: argparse.ArgumentParser) -> None:
                         help="log one JSON object a line, to FILE or to standard error")
     parser.add_argument("--log", metavar="FILE", default="", help="log to FILE instead of standard error")
     parser.add_argument("--socket", metavar="PATH", default="", help="where the control socket listens")
+    parser.add_argument("--journal", metavar="DIR", default="",
+                        help="where samples, actions and kills are recorded, 64 MiB and 14 days at most; `none` for"
+                             " nowhere (default: below $STATE_DIRECTORY, /var/lib/oomguard or ~/.local/state/oomguard)")
 
 
 def plan_of(args: argparse.Namespace, targets: tuple[TargetPlan, ...] = ()) -> Plan:
@@ -43,6 +47,11 @@ def log_options(args: argparse.Namespace, options: Options) -> Options:
     """Return the options with the log's form and place filled in."""
     path = args.log or (args.log_json if args.log_json not in (None, "-") else "")
     return options._replace(is_json_log=args.log_json is not None, log_file=path)
+
+
+def journal_of(args: argparse.Namespace, default: str) -> str:
+    """Return the folder to record in, empty for none."""
+    return "" if args.journal == "none" else os.path.abspath(args.journal) if args.journal else default
 
 
 def targets_of(texts: list[str]) -> tuple[TargetPlan, ...]:
