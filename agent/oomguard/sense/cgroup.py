@@ -6,7 +6,7 @@ from oomguard.sense.constraints import Constraint
 from oomguard.sense.fields import WHOLE_LINE, limit
 from oomguard.sense.files import GONE, KeptFile, open_if_there
 from oomguard.sense.memory_stat import Tally, tally_v1, tally_v2
-from oomguard.sense.sample import NAN
+from oomguard.sense.sample import NAN, made
 from oomguard.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -164,11 +164,11 @@ class Cgroup:
         self.swap_used_bytes = swap_used
         if self.limit_bytes < INFINITE:
             used, free = tally.used_bytes, self.limit_bytes - tally.used_bytes + swap_free
-            self.constraint = Constraint(
+            self.constraint = made(Constraint, (
                 self.name, self.limit_bytes, used, free,
                 self._usage.numbers(WHOLE_LINE)[0] if self._usage is not None else NAN,
                 self._kernel.numbers(WHOLE_LINE)[0] if self._kernel is not None else tally.kernel_bytes,
-                swap_used, swap_free if swap_free > 0 else 0.0, swap_limit)
+                swap_used, swap_free if swap_free > 0 else 0.0, swap_limit))
 
     def _measure_swap(self, swap_total_bytes: float) -> tuple[float, float, float]:
         """Return (used, free, limit) of swap here.

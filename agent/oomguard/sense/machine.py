@@ -9,7 +9,7 @@ from oomguard.sense.files import below, open_if_there
 from oomguard.sense.groups import Groups
 from oomguard.sense.psi import UNKNOWN as NO_PRESSURE
 from oomguard.sense.psi import open_system_pressure
-from oomguard.sense.sample import NAN
+from oomguard.sense.sample import NAN, made
 from oomguard.sense.swap import Swaps
 from oomguard.typed import TYPE_CHECKING, NamedTuple
 
@@ -71,11 +71,9 @@ class Machine:
             gain, room = self._swaps.room(swap_total, swap_free * 1024, available)
         else:                                       # none, or a kernel without swap
             swap_total = 0.0
-        return MachineReading(
-            self._tick, available, swap_total, room,
-            Constraint(MACHINE, total, total - available, available + gain, total - free * 1024, NAN,
-                       swap_used, gain, swap_total),
-            trouble)
+        bound = made(Constraint, (MACHINE, total, total - available, available + gain, total - free * 1024, NAN,
+                                  swap_used, gain, swap_total))
+        return made(MachineReading, (self._tick, available, swap_total, room, bound, trouble))
 
     def pressure(self) -> tuple[float, float]:
         """Return the machine's (some, full) stalls in microseconds, NaN where the kernel does not say.

@@ -10,7 +10,7 @@ file (mlock, ramfs) is what of `file` is neither shmem nor on an LRU list; it is
 from __future__ import annotations
 
 from oomguard.sense.files import KeptFile
-from oomguard.sense.sample import NAN
+from oomguard.sense.sample import NAN, made
 from oomguard.typed import NamedTuple
 
 LABELS_V1 = (b"total_rss ", b"total_shmem ", b"total_swap ", b"total_unevictable ", b"total_workingset_refault_anon ",
@@ -42,7 +42,7 @@ def tally_v1(file: KeptFile) -> Tally:
         refaults = refaults_both
     if unevictable:
         shmem += min(unevictable, max(0.0, cache - shmem - inactive - active))
-    return Tally(rss + shmem, NAN, swap_used, refaults, major_faults)
+    return made(Tally, (rss + shmem, NAN, swap_used, refaults, major_faults))
 
 
 def tally_v2(file: KeptFile) -> Tally:
@@ -61,4 +61,4 @@ def tally_v2(file: KeptFile) -> Tally:
         locked = min(unevictable, cache - shmem - inactive - active)
         if locked > 0:
             used += locked
-    return Tally(used, kernel + (sock if sock == sock else 0.0), NAN, refaults, major_faults)
+    return made(Tally, (used, kernel + (sock if sock == sock else 0.0), NAN, refaults, major_faults))

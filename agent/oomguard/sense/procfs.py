@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from oomguard.errors import TargetGoneError
 from oomguard.sense.files import KeptFile, below, raise_for, read_if_there
+from oomguard.sense.sample import NAN, made
 from oomguard.typed import NamedTuple
 
 MEMORY = (b"RssAnon:", b"RssShmem:", b"VmSwap:")
@@ -31,7 +32,7 @@ def parse_stat(text: bytes) -> Life | None:
     try:
         # A leader that has ended while its threads go on is a zombie by name only.
         is_dead = words[STATE] in DEAD and words[THREADS] <= b"1"
-        return Life(is_dead, int(words[START_TIME]), float(words[MAJOR_FAULTS]))
+        return made(Life, (is_dead, int(words[START_TIME]), float(words[MAJOR_FAULTS])))
     except (IndexError, ValueError):
         return None
 
@@ -64,7 +65,7 @@ class Process:
         except OSError as error:
             raise_for(error, f"process {self.pid}")
         if life is None:
-            return Life(False, self.start_ticks, float("nan"))
+            return Life(False, self.start_ticks, NAN)
         if life.is_dead:
             raise TargetGoneError(f"process {self.pid} has ended and waits for its parent")
         if life.start_ticks != self.start_ticks >= 0:
@@ -79,7 +80,7 @@ class Process:
         try:
             anon, shmem, swapped = self._status.numbers(MEMORY)
         except OSError:
-            return float("nan"), float("nan")
+            return NAN, NAN
         return (anon + shmem) * 1024, swapped * 1024
 
     def cgroups(self) -> bytes:

@@ -19,7 +19,7 @@ from oomguard.sense.files import GONE, below, raise_for, read_if_there
 from oomguard.sense.mounts import cgroups_of
 from oomguard.sense.procfs import Process
 from oomguard.sense.psi import Pressure, open_pressure
-from oomguard.sense.sample import NAN, Sample
+from oomguard.sense.sample import NAN, Sample, made
 from oomguard.sense.target import Found
 from oomguard.sense.tree import pids_in
 from oomguard.typed import TYPE_CHECKING, cast
@@ -177,10 +177,10 @@ class Sensor:
             if self._process is None:
                 major_faults = tally.major_faults
         some_us, full_us = self._machine.pressure() if self._pressure is None else self._pressure.read()
-        return Sample(t_s, bound.name, bound.limit_bytes, bound.headroom_bytes, bound.used_bytes,
-                      bound.charged_bytes, bound.kernel_bytes, machine.available_bytes, bound.swap_used_bytes,
-                      bound.swap_free_bytes, bound.swap_limit_bytes, some_us, full_us, refaults, major_faults,
-                      late_s, evictable_bytes // 1, phase)
+        return made(Sample, (
+            t_s, bound.name, bound.limit_bytes, bound.headroom_bytes, bound.used_bytes, bound.charged_bytes,
+            bound.kernel_bytes, machine.available_bytes, bound.swap_used_bytes, bound.swap_free_bytes,
+            bound.swap_limit_bytes, some_us, full_us, refaults, major_faults, late_s, evictable_bytes // 1, phase))
 
     def _look_around(self, machine: MachineReading) -> None:
         """Look at one thing that seldom changes per tick, in turn: each group's limits, where a process sits.
