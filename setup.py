@@ -1,3 +1,5 @@
+"""Only the C kernel: everything else stands in setup.cfg. Optional, for the references do without a compiler."""
+
 from setuptools import Extension, setup
 
 setup(ext_modules=[Extension(

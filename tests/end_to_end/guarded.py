@@ -46,7 +46,8 @@ class Guard:
         """Start it; its runtime files stand below `folder`."""
         self.folder, self.log_file, self.errors = folder, folder / "log", folder / "errors"
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("OOMGUARD_", "MEMORY_P"))}
-        environ |= {"RUNTIME_DIRECTORY": str(folder / "rt"), "STATE_DIRECTORY": str(folder / "state")} | more.pop("environ", {})
+        environ |= {"RUNTIME_DIRECTORY": str(folder / "rt"), "STATE_DIRECTORY": str(folder / "state")}
+        environ |= more.pop("environ", {})
         command = [sys.executable, "-m", "oomguard", argv[0], "--log-json", str(self.log_file), *argv[1:]]
         if "--cadence" not in argv:
             command[4:4] = ["--cadence", "100ms"]

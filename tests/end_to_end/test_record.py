@@ -62,7 +62,8 @@ def test_what_happened_is_in_the_tables_and_replays(recorded: tuple[Guard, Path]
     samples = pq.read_table(folder / "tables" / "samples.parquet")
     assert samples.num_rows > 20
 
-    again = oomguard("replay", str(folder / "tables"), "--rules", str(folder / "rules.yaml"), "--model", "none", "--json")
+    again = oomguard("replay", str(folder / "tables"), "--rules", str(folder / "rules.yaml"), "--model", "none",
+                     "--json")
     assert again.returncode == 0, again.stderr
     lines: list[dict[str, Any]] = [json.loads(line) for line in again.stdout.splitlines()]
     assert [line["rule"] for line in lines if line["rule"]] == [event["rule"] for event in decisions]
