@@ -65,6 +65,7 @@ def test_readme_names_the_exit_codes_of_the_errors() -> None:
     from oomguard import errors
 
     text = " ".join((ROOT / "README.md").read_text().split())
-    for error, words in ((errors.UsageError, "usage"), (errors.ConfigError, "bad configuration"),
-                         (errors.BundleError, "bad model"), (errors.NotPermittedError, "no permission"), (errors.TargetGoneError, "target gone")):
+    family = ((errors.UsageError, "usage"), (errors.ConfigError, "bad configuration"), (errors.BundleError, "bad model"),
+              (errors.NotPermittedError, "no permission"), (errors.TargetGoneError, "target gone"))
+    for error, words in family:
         assert f"{error.exit_code} {words}" in text
