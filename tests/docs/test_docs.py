@@ -65,7 +65,8 @@ def test_readme_names_the_exit_codes_of_the_errors() -> None:
     from oomguard import errors
 
     text = " ".join((ROOT / "README.md").read_text().split())
-    family = ((errors.UsageError, "usage"), (errors.ConfigError, "bad configuration"), (errors.BundleError, "bad model"),
+    family = ((errors.UsageError, "usage"), (errors.ConfigError, "bad configuration"),
+              (errors.BundleError, "bad model"),
               (errors.NotPermittedError, "no permission"), (errors.TargetGoneError, "target gone"))
     for error, words in family:
         assert f"{error.exit_code} {words}" in text
