@@ -42,6 +42,8 @@ class Options(NamedTuple):
     journal_dir: str = ""                   # where samples, actions and kills are recorded; empty: nowhere
     started_as: tuple[str, ...] = ()        # `run`'s own words, for `reload` to read the same files again
     started_in: str = ""                    # the folder they are relative to
+    metrics_file: str = ""                  # a textfile for a collector; empty: none
+    metrics_http: str = ""                  # loopback address and port for scrapers; empty: none
 
 
 class Briefing(NamedTuple):

@@ -26,6 +26,7 @@ from oomguard.remotes import Remotes
 from oomguard.sense.machine import open_machine
 from oomguard.sidecar import Sidecar, remove_folder
 from oomguard.tell.control import ControlServer
+from oomguard.tell.history import history
 from oomguard.tell.log import Log, is_journal
 from oomguard.tell.paths import lock_runtime_dir, make_runtime_dir
 from oomguard.tell.service import ServiceManager
@@ -35,6 +36,8 @@ from oomguard.typed import TYPE_CHECKING
 if TYPE_CHECKING:
     from oomguard.guard import TargetGuard
     from oomguard.tell.connection import Client
+    from oomguard.tell.metrics import Facts
+    from oomguard.tell.scrape import Exporter
 
 OOM_SCORE_ADJ = -900        # the kernel should find others first; kept only where it is allowed
 DEAF = ("nobody listens and no hook is named: alarms will only be logged; name hooks in the rules, "
@@ -53,6 +56,7 @@ class Daemon:
         self._exit_code: int | None = None
         self._sidecar: Sidecar | None = None
         self._control: ControlServer | None = None
+        self._exporter: Exporter | None = None
         self._early_signals: list[int] = []
         self._signal_fd = _catch_signals(self._on_signal)
         self._machine = open_machine(is_portable=self._options.is_portable or None)
@@ -83,10 +87,13 @@ class Daemon:
         if self._options.socket:
             remotes = Remotes(self._guards, self._runner, self._send, self._log.event)
             handlers = {"status": lambda _request, _client: self.status(), "reload": self._reload,
+                        "history": lambda request, _client: history(self._guards.by_name, request),
                         **remotes.operations()}
             self._control = ControlServer(self._options.socket, handlers, self._poller, self._log,
                                           on_gone=remotes.gone)
         self._lock_fd = lock_runtime_dir(self._options.runtime_dir)
+        if self._options.metrics_file or self._options.metrics_http:
+            self._start_exporter()
         if self._options.journal_dir:
             self._open_journal(self._options.journal_dir)
         if self._options.argv:                  # last of what can be refused: no app runs on without its guard
@@ -101,6 +108,13 @@ class Daemon:
         for warning in self.warnings():
             self._log.event("warning", "warning", because=warning)
         self._service.ready(f"guarding {len(self._guards.by_name)} of {len(self._guards.targets)} targets")
+
+    def _start_exporter(self) -> None:
+        from oomguard.tell.metrics import Metrics  # 0.1 MB of RSS, paid by those who asked for metrics
+        from oomguard.tell.scrape import Exporter
+
+        self._exporter = Exporter(Metrics(self._facts), self._poller, self._tell, file=self._options.metrics_file,
+                                  address=self._options.metrics_http)
 
     def _open_journal(self, folder: str) -> None:
         try:
@@ -125,6 +139,8 @@ class Daemon:
             late_s = self._ticker.tick()
             if late_s is not None and self._exit_code is None:
                 self._guards.tick(late_s)
+                if self._exporter is not None:
+                    self._exporter.tick(late_s)
                 self._service.watchdog(now_s())
                 self._watch()
                 ticks += 1
@@ -133,6 +149,8 @@ class Daemon:
 
     def _serve(self, fd: int, events: int) -> None:
         if self._control is not None and self._control.handle(fd, events):
+            return
+        if self._exporter is not None and self._exporter.handle(fd, events):
             return
         if fd == self._signal_fd:
             os.read(fd, 512)            # the handlers have run; this only woke us
@@ -187,6 +205,8 @@ class Daemon:
             self._journal.close()
         for outcome in self._runner.close():
             self._log.event("hook-ended", hook=outcome.hook, ok=outcome.ok, because=outcome.why)
+        if self._exporter is not None:
+            self._exporter.close()
         if self._control is not None:
             self._control.close()
         if self._sidecar is not None:
@@ -217,6 +237,8 @@ class Daemon:
     def _tell(self, event: str, severity: str = "info", /, **fields: object) -> None:
         """Write an event to the log and to whoever subscribed."""
         self._log.event(event, severity, **fields)
+        if self._exporter is not None:
+            self._exporter.metrics.count(event, severity)
         if self._control is not None:
             self._control.publish({"event": event, **fields})
 
@@ -234,6 +256,16 @@ class Daemon:
         if self._options.model_problem:
             found.append(f"no model: {self._options.model_problem}; the plain levels hold")
         return found
+
+    def _facts(self) -> Facts:
+        """Return what the metrics show."""
+        from oomguard.tell.metrics import Facts
+
+        model, plan, control = self._model, self._plan, self._control
+        return Facts(tuple(self._guards.by_name.values()), [target.name for target in self._guards.missing],
+                     self._hooks, None if model is None else (model.model_id, model.digest), (plan.source, plan.digest),
+                     plan.is_dry_run, self._ticker.skipped, 0 if control is None else control.clients,
+                     0 if control is None else control.subscribers, len(self.warnings()))
 
     def status(self) -> dict[str, object]:
         """Return what `oomguard status` shows."""

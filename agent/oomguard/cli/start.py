@@ -9,6 +9,7 @@ from oomguard.briefing import Options
 from oomguard.decide.plan import Plan, TargetPlan
 from oomguard.errors import UsageError
 from oomguard.settings import plan_from, target_of
+from oomguard.tell.scrape import loopback_address
 from oomguard.units import parse_seconds
 
 
@@ -34,6 +35,10 @@ def add_log_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--journal", metavar="DIR", default="",
                         help="where samples, actions and kills are recorded, 64 MiB and 14 days at most; `none` for"
                              " nowhere (default: below $STATE_DIRECTORY, /var/lib/oomguard or ~/.local/state/oomguard)")
+    parser.add_argument("--metrics-file", metavar="FILE", default="",
+                        help="write Prometheus metrics there every 10 s, as node_exporter's textfile collector reads")
+    parser.add_argument("--metrics-http", metavar="ADDRESS:PORT", default="",
+                        help="serve Prometheus metrics over HTTP there, the loopback only, e.g. 127.0.0.1:9836")
 
 
 def plan_of(args: argparse.Namespace, targets: tuple[TargetPlan, ...] = ()) -> Plan:
@@ -44,9 +49,13 @@ def plan_of(args: argparse.Namespace, targets: tuple[TargetPlan, ...] = ()) -> P
 
 
 def log_options(args: argparse.Namespace, options: Options) -> Options:
-    """Return the options with the log's form and place filled in."""
+    """Return the options with log and metrics filled in. Raises UsageError for an address that metrics cannot have."""
     path = args.log or (args.log_json if args.log_json not in (None, "-") else "")
-    return options._replace(is_json_log=args.log_json is not None, log_file=path)
+    if args.metrics_http:
+        loopback_address(args.metrics_http)         # refused here, not by the daemon
+    return options._replace(is_json_log=args.log_json is not None, log_file=path,
+                            metrics_file=args.metrics_file and os.path.abspath(args.metrics_file),
+                            metrics_http=args.metrics_http)
 
 
 def journal_of(args: argparse.Namespace, default: str) -> str:
