@@ -20,7 +20,8 @@ def again(function, times=50):
 def test_machine_beside_psutil(side_by_side, figure):
     machine = Machine()
     theirs = again(lambda: (psutil.virtual_memory(), psutil.swap_memory()))
-    took = side_by_side({"ours": again(machine.read), "psutil": theirs}, 100, 50)
+    ours = again(lambda: (machine.read(), machine.pressure()))
+    took = side_by_side({"ours": ours, "psutil": theirs}, 100, 50)
     machine.close()
     figure("machine read", took["ours"], "us", how="memory, swap and pressure")
     figure("psutil virtual_memory + swap_memory / machine read", took["psutil"] / took["ours"], "x",
