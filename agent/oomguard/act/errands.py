@@ -1,4 +1,4 @@
-"""What the helper has under way: commands, signals and reclaims, each answered once under its ticket."""
+"""What the helper has under way: commands, signals, reclaims and servers, each answered once under its ticket."""
 
 from __future__ import annotations
 
@@ -10,26 +10,36 @@ from oomguard.act.commands import Command, environment_of
 from oomguard.act.processes import deliver, signal_number, start_ticks
 from oomguard.act.reclaim import Reclaim, why_not
 from oomguard.clock import now_s
+from oomguard.decide.plan import SERVER_KINDS
 from oomguard.errors import HelperError
+from oomguard.tell.paths import runtime_dir
+from oomguard.typed import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from oomguard.act.servers.jobs import Jobs
+
+OWED = "owed"           # servers/debts.py: notes of what an earlier helper left lowered
 COMMANDS_MAX = 8        # at once; more of them under pressure would add to it
 
 
 class Errands:
     """Everything under way, by ticket."""
 
-    __slots__ = ("_commands", "_dying", "_fd", "_poller", "_reclaims", "_wake_fd", "is_stopping")
+    __slots__ = ("_commands", "_dying", "_fd", "_jobs", "_poller", "_reclaims", "_wake_fd", "is_stopping")
 
     def __init__(self, fd: int, wake_fd: int) -> None:
         """Take the channel, and a descriptor that becomes readable when a child ends."""
         self._fd, self._wake_fd = fd, wake_fd
         self._commands: dict[int, Command] = {}
         self._reclaims: dict[int, tuple[str, Reclaim, float, float]] = {}   # folder, reclaim, start, deadline
+        self._jobs: Jobs | None = None          # from the first server hook on
         self._dying: list[Command] = []         # killed, not reaped yet
         self._poller = select.poll()
         for descriptor in (fd, wake_fd):
             self._poller.register(descriptor, select.POLLIN)
         self.is_stopping = False
+        if os.path.isdir(os.path.join(runtime_dir(), OWED)):
+            self._servers().settle_debts()
 
     def turn(self) -> None:
         """Wait for something to happen, and deal with it."""
@@ -38,10 +48,13 @@ class Errands:
                 self._listen()
             elif fd == self._wake_fd:
                 os.read(fd, 512)
+            elif self._jobs is not None and fd == self._jobs.fd:
+                continue                        # collected below
             else:
                 self._read_output(fd)
         self._look_after_commands(now_s())
         self._reclaim_some()
+        self._collect_jobs(now_s())
 
     def close(self) -> None:
         """Kill what runs, and let it go."""
@@ -50,11 +63,15 @@ class Errands:
             command.close()
         for _folder, reclaim, _started, _deadline in self._reclaims.values():
             reclaim.close()
+        if self._jobs is not None:
+            self._jobs.close()
 
     def _timeout_ms(self) -> float | None:
         if self._reclaims:
             return 0
         deadlines = [command.deadline_s for command in self._commands.values()]
+        if self._jobs is not None and (expires_s := self._jobs.expires_s()) < float("inf"):
+            deadlines.append(expires_s)
         return max(0.0, min(deadlines) - now_s()) * 1000 + 1 if deadlines else None
 
     def _listen(self) -> None:
@@ -67,9 +84,12 @@ class Errands:
         does = {"command": self._command, "signal": self._signal, "reclaim": self._reclaim}
         try:
             do = channel.text(message, "do")
-            if do not in does:
+            if do in SERVER_KINDS:
+                self._serve(ticket, do, message)
+            elif do in does:
+                does[do](ticket, message)
+            else:
                 raise HelperError(f"the helper cannot do {do[:60]!r}")
-            does[do](ticket, message)
         except (HelperError, ValueError) as error:
             self._answer(ticket, started_s, str(error))
 
@@ -180,6 +200,28 @@ class Errands:
             remark = remark or ("" if reclaim.is_over else "partial: out of time")
             freed = None if why else reclaim.freed_bytes()
             self._answer(ticket, started_s, why or remark, ok=not why, freed=freed)
+
+    # Servers
+
+    def _servers(self) -> Jobs:
+        if self._jobs is None:
+            from oomguard.act.servers.jobs import Jobs  # brings sockets and threads
+
+            self._jobs = Jobs()
+            self._poller.register(self._jobs.fd, select.POLLIN)
+        return self._jobs
+
+    def _serve(self, ticket: int, kind: str, message: channel.Message) -> None:
+        from oomguard.act.servers.ask import read_ask
+
+        self._servers().start(ticket, kind, read_ask(message, _pairs(message, "processes")))
+
+    def _collect_jobs(self, now: float) -> None:
+        for job in self._jobs.collect(now) if self._jobs is not None else ():
+            if job.result is None:
+                self._answer(job.ticket, job.started_s, job.why)
+            else:
+                self._answer(job.ticket, job.started_s, job.result.remark, ok=True, freed=job.result.bytes)
 
 
 def _object(message: channel.Message, key: str) -> dict[str, object]:

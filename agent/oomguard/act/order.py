@@ -7,7 +7,7 @@ import os
 from oomguard.act.channel import Message
 from oomguard.act.hooks import Hook, Request
 from oomguard.act.processes import start_ticks
-from oomguard.decide.plan import HookPlan
+from oomguard.decide.plan import SERVER_KINDS, HookPlan
 from oomguard.errors import HelperError
 
 PIDS_MAX = 1024     # keeps a message within 64 KiB; larger targets want a command hook of their own
@@ -27,8 +27,10 @@ def write_order(ticket: int, hook: Hook, request: Request, root: str, is_dry_run
     elif plan.kind == "reclaim":
         order |= {"folder": _folder(request.cgroup, root), "deadline_s": request.deadline_s,
                   "wanted_bytes": None if request.release_all else request.needed_bytes}
+    elif plan.kind in SERVER_KINDS:
+        order |= _server(plan, request)
     else:
-        raise HelperError(f"hook {hook.name}: {plan.kind!r} is not command, signal or reclaim")
+        raise HelperError(f"hook {hook.name}: {plan.kind!r} is nothing that the helper does")
     return order
 
 
@@ -45,9 +47,23 @@ def environment(request: Request) -> dict[str, str]:
     return told | ({"OOMGUARD_RATIO": f"{request.ratio:g}"} if request.ratio == request.ratio else {})
 
 
+def _server(plan: HookPlan, request: Request) -> Message:
+    return {
+        "address": plan.address, "user": plan.user, "password_file": plan.password_file, "policy": plan.policy,
+        "level": request.level, "needed_bytes": request.needed_bytes, "release_all": request.release_all,
+        "ratio": request.ratio if request.ratio == request.ratio else None, "deadline_s": request.deadline_s,
+        "reason": request.reason[:1000], "target": request.target,
+        "processes": _with_starts(request) if plan.kind == "jvm" else [],
+    }
+
+
 def _processes(plan: HookPlan, request: Request) -> list[list[int]]:
     if not request.pids:
         raise HelperError(f"no process to send {plan.signal} to")
+    return _with_starts(request)
+
+
+def _with_starts(request: Request) -> list[list[int]]:
     pids = request.pids[:PIDS_MAX]
     starts = request.pid_starts[:PIDS_MAX] or tuple(start_ticks(pid) for pid in pids)
     return [[pid, started] for pid, started in zip(pids, starts, strict=True)]

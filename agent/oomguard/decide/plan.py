@@ -14,7 +14,10 @@ PLAN_MAX_BYTES = 256 * 1024
 STATE_SLOTS = 256            # float64s a window keeps for one target: holds, cooldowns, recent actions
 
 TARGET_KINDS = ("unit", "cgroup", "pid", "command", "self", "system")
-HOOK_KINDS = ("command", "signal", "reclaim")
+SERVER_KINDS = ("redis", "memcached", "nginx", "jvm", "webhook", "chromium")
+HOOK_KINDS = ("command", "signal", "reclaim", *SERVER_KINDS)
+EVICTING_POLICIES = ("allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-lfu",
+                     "volatile-random", "volatile-ttl")
 RELEASE_KINDS = ("needed", "ratio", "bytes", "all")
 THRESHOLD_TESTS = ("level_at_least", "probability_above", "used_above", "charged_above", "available_below",
                    "time_to_limit_below", "pressure_above")
@@ -74,7 +77,7 @@ class HookPlan(NamedTuple):
     """A hook that rules declare (in-process callables register themselves instead)."""
 
     name: str
-    kind: str                               # command | signal | reclaim
+    kind: str                               # command | signal | reclaim, or one of SERVER_KINDS
     argv: tuple[str, ...] = ()              # command: the program and its arguments, never a shell line
     signal: str = ""                        # signal: SIGUSR1 …
     swappiness: int | None = None           # reclaim: 0…200 as the kernel takes it; None: the kernel's own
@@ -82,6 +85,11 @@ class HookPlan(NamedTuple):
     deadline_s: float = 5.0
     minimum_bytes: int = 1 << 20            # asking for less is not worth the trouble
     targets: tuple[str, ...] = ()           # as in Rule
+    address: str = ""                       # redis, memcached, chromium: host:port or unix:/path; nginx: the
+                                            # folder of its cache; webhook: the URL
+    user: str = ""                          # redis: of its access list
+    password_file: str = ""                 # redis, webhook (a bearer token): read when it is needed
+    policy: str = ""                        # redis: to evict by; empty: the server's own
 
 
 class Bounds(NamedTuple):

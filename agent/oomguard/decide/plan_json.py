@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from oomguard.decide.plan import (
     CONDITION_MAX_DEPTH,
+    EVICTING_POLICIES,
     GROUP_TESTS,
     HOOK_KINDS,
     HORIZONS_S,
@@ -197,7 +198,8 @@ RULE: dict[str, Read] = {
 HOOK: dict[str, Read] = {
     "name": NAME, "kind": _word(HOOK_KINDS), "argv": _items(_text, 64), "signal": _text,
     "swappiness": _or(None, _whole(0, 200)), "cost": _number(0, 1e9), "deadline_s": SECONDS,
-    "minimum_bytes": _whole(0, 1 << 53), "targets": NAMES}
+    "minimum_bytes": _whole(0, 1 << 53), "targets": NAMES, "address": _text, "user": _text,
+    "password_file": _text, "policy": _word(("", *EVICTING_POLICIES))}
 BOUNDS: dict[str, Read] = {
     "actions_per_minute": _whole(1, MAX_ACTIONS_PER_MINUTE), "minimum_gap_s": SECONDS}
 FACT = _or(NAN, BYTES)

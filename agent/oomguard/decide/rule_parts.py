@@ -16,6 +16,7 @@ from oomguard.decide.plan import (
     Release,
     TargetPlan,
 )
+from oomguard.decide.rule_servers import SERVER_SETTINGS
 from oomguard.profile import BOUND_KINDS, Profile
 
 SIGNALS = ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGWINCH", *(f"SIGRTMIN+{n}" for n in range(1, 16)))
@@ -79,7 +80,7 @@ TARGET_VALUES: dict[str, Callable[[Place], str]] = {
 
 
 def read_hook(place: Place, taken: list[str], targets: list[str]) -> HookPlan:
-    """Return one declared hook: a name and exactly one of command, signal and reclaim."""
+    """Return one declared hook: a name and exactly one of command, signal, reclaim and a server's kind."""
     fields = place.fields(("name", *HOOK_KINDS, "cost", "deadline", "minimum", "targets"), required=("name",))
     kind = _one_kind(place, fields, HOOK_KINDS)
     if not kind or "name" not in fields:
@@ -120,7 +121,7 @@ def _reclaim(place: Place) -> dict[str, object]:
 
 
 HOOK_SETTINGS: dict[str, Callable[[Place], dict[str, Any]]] = {
-    "command": _command, "signal": _signal, "reclaim": _reclaim}
+    "command": _command, "signal": _signal, "reclaim": _reclaim, **SERVER_SETTINGS}
 
 
 def read_names(place: Place, what: str, declared: list[str]) -> tuple[str, ...]:
