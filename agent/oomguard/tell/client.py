@@ -34,7 +34,7 @@ def ask(path: str, request: Mapping[str, object], timeout_s: float = 5.0) -> Mes
         NotPermittedError: It is there and may not be spoken to.
         RefusedError: It said no; the text is its reason.
     """
-    connection = _connected(path, timeout_s)
+    connection = connected(path, timeout_s)
     try:
         return _result(path, connection, request, Lines(REPLY_MAX_BYTES), timeout_s)[0]
     finally:
@@ -49,7 +49,7 @@ def follow(path: str, events: Sequence[str] = (), timeout_s: float = 5.0) -> Ite
         events: Names of the events to hear; none means all.
         timeout_s: For connecting and subscribing; the wait for events has no end.
     """
-    connection = _connected(path, timeout_s)
+    connection = connected(path, timeout_s)
     try:
         lines = Lines(REPLY_MAX_BYTES)
         request = {"op": "subscribe", "events": list(events)}
@@ -62,7 +62,8 @@ def follow(path: str, events: Sequence[str] = (), timeout_s: float = 5.0) -> Ite
         connection.close()
 
 
-def _connected(path: str, timeout_s: float) -> _socket.socket:
+def connected(path: str, timeout_s: float) -> _socket.socket:
+    """Return a connection to the guard; raises NobodyListensError or NotPermittedError."""
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     connection.settimeout(timeout_s)
     try:
