@@ -89,7 +89,7 @@ def test_the_sealed_file_cannot_be_changed_after_the_check() -> None:
     """What the daemon maps is what was checked: the memory file is sealed before it becomes the daemon."""
     code = ("import os, sys\nfrom oomguard import briefing\nfrom oomguard.decide.plan import *\n"
             "def execv(path, argv):\n"
-            "    fd = int(argv[-1])\n"
+            "    fd = int(argv[-2])\n"
             "    try:\n        os.pwrite(fd, b'x', 0)\n    except PermissionError:\n        print('sealed', argv[1])\n"
             "    os._exit(0 if sys.stdout.flush() is None else 1)\n"
             "os.execv = execv\n"

@@ -1,6 +1,6 @@
 """The daemon: one thread that waits for the next tick, a socket, a hook or the end of an app; nothing else.
 
-Started as `python -I -m oomguard.daemon FD` by `oomguard run` and `oomguard exec`, with a briefing in FD.
+Started by `oomguard run` and `oomguard exec`, which become it, with a briefing in a descriptor.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from oomguard.briefing import Briefing, read_briefing
 from oomguard.clock import now_s
 from oomguard.errors import BusyError, ConfigError, NotPermittedError, OomguardError, TargetGoneError
 from oomguard.guards import Guards
+from oomguard.listeners import Listeners
 from oomguard.record.journal import Journal
 from oomguard.reload import Reloader, take_briefing
 from oomguard.remotes import Remotes
 from oomguard.sense.machine import open_machine
 from oomguard.sidecar import Sidecar, remove_folder
+from oomguard.tell.consumer import PressureAlarm
 from oomguard.tell.control import ControlServer
 from oomguard.tell.history import history
 from oomguard.tell.log import Log, is_journal
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from oomguard.tell.metrics import Facts
     from oomguard.tell.scrape import Exporter
 
-OOM_SCORE_ADJ = -900        # the kernel should find others first; kept only where it is allowed
+OOM_SCORE_ADJ = "-900"      # the kernel should find others first; kept only where it is allowed
 DEAF = ("nobody listens and no hook is named: alarms will only be logged; name hooks in the rules, "
         "or start the app under `oomguard exec`")
 
@@ -68,6 +70,10 @@ class Daemon:
         self._reloader = Reloader()
         self._service = ServiceManager()
         self._awaited: dict[int, TargetGuard] = {}
+        self._alarm = PressureAlarm(self._poller, self._tell)
+        self._listeners: Listeners | None = None
+        if not self._options.argv:              # an app of `exec` has a FIFO of its own
+            self._listeners = Listeners(self._guards, self._poller, self._service, self._tell)
 
     def run(self) -> int:
         """Guard until told to stop, or until the app ends; return the exit code."""
@@ -98,10 +104,14 @@ class Daemon:
             self._open_journal(self._options.journal_dir)
         if self._options.argv:                  # last of what can be refused: no app runs on without its guard
             self._start_app()
-        _set_oom_score_adj(OOM_SCORE_ADJ)       # after the app was started: it keeps its own
+        _write_own("comm", "oomguard")
+        _write_own("oom_score_adj", OOM_SCORE_ADJ)      # after the app was started: it keeps its own
         for hook in self._hooks:
             self._runner.register(hook)
         self._tell_settings()
+        self._alarm.start()
+        if self._listeners is not None:
+            self._listeners.start(self._options.runtime_dir, self._plan.is_dry_run)
         self._guards.look_for_targets()
         if self._sidecar is None and self._guards.is_hopeless:      # an app that ended at once has its own exit code
             raise self._guards.problem
@@ -132,13 +142,19 @@ class Daemon:
     def _loop(self) -> None:
         ticks = 0
         while self._exit_code is None:
-            for fd, events in self._poller.poll(self._ticker.timeout_s()):
+            for fd, events in self._poller.poll(min(self._ticker.timeout_s(), self._alarm.timeout_s())):
                 self._serve(fd, events)
                 if self._ticker.timeout_s() == 0:       # a tick waits for nobody; epoll reports the others again
                     break
             late_s = self._ticker.tick()
-            if late_s is not None and self._exit_code is None:
+            if late_s is None and self._exit_code is None and self._alarm.is_due():
+                self._guards.tick(0.0)
+                self._watch()
+            elif late_s is not None and self._exit_code is None:
                 self._guards.tick(late_s)
+                self._alarm.ticked()
+                if self._listeners is not None:
+                    self._listeners.tend()
                 if self._exporter is not None:
                     self._exporter.tick(late_s)
                 self._service.watchdog(now_s())
@@ -151,6 +167,8 @@ class Daemon:
         if self._control is not None and self._control.handle(fd, events):
             return
         if self._exporter is not None and self._exporter.handle(fd, events):
+            return
+        if self._alarm.handle(fd, events) or (self._listeners is not None and self._listeners.handle(fd, events)):
             return
         if fd == self._signal_fd:
             os.read(fd, 512)            # the handlers have run; this only woke us
@@ -180,6 +198,8 @@ class Daemon:
         self._plan, self._model = plan, model
         self._options = self._options._replace(model_problem=options.model_problem)
         self._guards.reload(briefing._replace(options=self._options), self._hooks, targets)
+        if self._listeners is not None:
+            self._listeners.rejoin()
         self._tell_settings("reload")
         self._service.ready(f"guarding {len(self._guards.by_name)} of {len(targets)} targets")
         return {"rules": plan.source, "digest": plan.digest, "model": None if model is None else model.model_id}
@@ -209,6 +229,9 @@ class Daemon:
             self._exporter.close()
         if self._control is not None:
             self._control.close()
+        self._alarm.close()
+        if self._listeners is not None:
+            self._listeners.close()
         if self._sidecar is not None:
             self._sidecar.close()
         if self._options.argv:
@@ -276,7 +299,8 @@ class Daemon:
             "model": None if model is None else {"id": model.model_id, "digest": model.digest},
             "rules": {"source": plan.source, "digest": plan.digest, "names": [rule.name for rule in plan.rules]},
             "listeners": {"subscribers": 0 if self._control is None else self._control.subscribers,
-                          "pressure": int(self._sidecar is not None)},
+                          "pressure": int(self._sidecar is not None),
+                          **({} if self._listeners is None else self._listeners.status())},
             "started": {"as": list(self._options.started_as), "in": self._options.started_in,
                         "runtime_dir": self._options.runtime_dir},
             "dry_run": plan.is_dry_run, "warnings": self.warnings(), "agent_version": __version__, "pid": os.getpid()}
@@ -302,12 +326,13 @@ def _catch_signals(handle: Callable[[int], None]) -> int:
     return read_fd
 
 
-def _set_oom_score_adj(value: int) -> None:
+def _write_own(name: str, value: str) -> None:
+    """Write one of our own files below /proc: our name in `ps`, who the kernel should rather kill."""
     try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write(str(value))
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(value)
     except OSError:
-        pass                    # an ordinary user may not; `doctor` says so
+        pass                    # an ordinary user may not lower the score; `doctor` says so
 
 
 def main(argv: list[str]) -> int:

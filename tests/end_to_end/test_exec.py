@@ -132,7 +132,7 @@ def test_signals_are_passed_on(start: Start) -> None:
 def test_a_signal_during_the_start_is_not_lost(start: Start, _turn: int) -> None:
     """Whoever stops us before the program is up stops the program, too: it never runs on alone."""
     guard = exec_(start, "sleep", "60")
-    until(lambda: "-m\0oomguard.daemon" in Path(f"/proc/{guard.pid}/cmdline").read_text(), "the daemon")
+    until(lambda: "oomguard.daemon" in Path(f"/proc/{guard.pid}/cmdline").read_text(), "the daemon")
     until(lambda: int(_mask(guard.pid, "SigCgt"), 16) & 1 << signal.SIGTERM - 1, "its handlers")
     os.kill(guard.pid, signal.SIGTERM)
     assert guard.wait() == 128 + signal.SIGTERM

@@ -19,7 +19,7 @@ HELP = "let the running guard take up its rules, model and profile again"
 EXAMPLES = """\
   oomguard reload                        read again what `oomguard run` was started with
   oomguard reload --rules new.yaml       go on with another rule file
-  kill -HUP $(pidof oomguard)            the first one, as a signal
+  pkill -HUP -x oomguard                 the first one, as a signal
 """
 PATIENCE_S = 30.0           # for a hook that is at work: nothing is swapped under it
 LOOK_AGAIN_S = 0.2
