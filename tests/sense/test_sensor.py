@@ -241,6 +241,35 @@ def test_whether_a_process_was_killed(tmp_path: Path, version: int, after: int, 
     assert sensor.kills() == kills
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_how_a_process_ended_that_was_never_read_is_not_known(tmp_path: Path, version: int) -> None:
+    """Kills of others, long ago, are not taken for its own: without a reading there is no count to compare with."""
+    tree = FakeTree(tmp_path, version)
+    tree.cgroup("/app", 100, kills=3)
+    tree.process(7, cgroup="/app")
+    sensor, _machine = opened(tree, process(7))
+    assert sensor.kills() == 0
+    tree.process(7, cgroup="/app", state="Z")
+    assert sensor.kills() == -1
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_counts_of_two_cgroups_are_not_compared(tmp_path: Path, version: int) -> None:
+    """One that moved and ended before it was read there: the new group's old kills are not its own."""
+    tree = FakeTree(tmp_path, version)
+    tree.cgroup("/app", 100, kills=0)
+    tree.cgroup("/other", 100, kills=3)
+    tree.process(7, cgroup="/app")
+    sensor, machine = opened(tree, process(7))
+    tick(sensor, machine)
+    tree.process(7, cgroup="/other")
+    for t_s in range(1, 9):
+        if tick(sensor, machine, float(t_s)).constraint == "cgroup:/other":
+            break
+    tree.process(7, cgroup="/other", state="Z")
+    assert sensor.kills() == -1
+
+
 def test_kills_in_a_cgroup_are_counted(tmp_path: Path) -> None:
     """The kernel's own number, those before us included; the system's is the machine's."""
     tree = FakeTree(tmp_path, 2)

@@ -111,8 +111,7 @@ class Alone:
     def _how_it_went(self) -> str:
         if self._found.kind != "process":
             return "exit"
-        # Of a process that was never read the sensor knows no count to compare with.
-        return {1: "oom", 0: "exit"}.get(self._sensor.kills() if self._samples else -1, "unknown")
+        return {1: "oom", 0: "exit"}.get(self._sensor.kills(), "unknown")
 
     def _close(self, ended: str) -> Recorded:
         is_seen_kill = ended == "oom" and self._killed_s == self._killed_s

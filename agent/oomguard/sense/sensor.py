@@ -115,7 +115,7 @@ class Sensor:
         self._count.close()
         self._count = count_in_machine(self._root) if self._own is None or (version == 2 and memory == "/") \
             else count_in_group(self._own.directory, version)
-        self._counted_s, self._is_new = -INFINITE, True
+        self._counted_s, self._count_before, self._is_new = -INFINITE, -1, True  # counts of two groups do not compare
 
     def _unified_of_members(self, directory: str) -> str:
         """Return the unified cgroup that all members of a v1 group share, empty where they share none.
@@ -269,7 +269,8 @@ class Sensor:
         """Return the kernel's OOM kills in the target so far, those before us included; -1 where unknown.
 
         For a process: 0 while it lives; after it ended, 1 if its cgroup (or, without one, the machine)
-        counts a kill within the last 5 to 10 s: evidence, not proof, where others share the group.
+        counts a kill within the last 5 to 10 s: evidence, not proof, where others share the group. Of one that
+        ended before its first reading, or the first one in another cgroup, no count is known to compare with: -1.
         """
         if self._process is None:
             return self._count.read()
@@ -278,7 +279,7 @@ class Sensor:
             return 0
         except TargetGoneError:
             now = self._count.read()
-            return -1 if now < 0 else int(now > self._count_before)
+            return -1 if now < 0 or self._count_before < 0 else int(now > self._count_before)
 
     def pids(self) -> tuple[int, ...]:
         """Return the target's processes; of a cgroup, those in groups below it, too; none for the system."""
