@@ -109,12 +109,12 @@ class Guards:
 
     def collect(self) -> None:
         """Hand the outcomes of hooks to the targets they are of."""
-        may_start_helper = self._runner.helper_pid < 0 and self._has_room()
+        may_start_helper = self._runner.helper_pid < 0 and self.has_room()
         for outcome in self._runner.poll(now_s(), is_quiet=may_start_helper):
             if not any(guard.finished(outcome) for guard in self.by_name.values()):
                 self._tell("hook-ended", hook=outcome.hook, ok=outcome.ok, because=outcome.why or "its target is gone")
 
-    def _has_room(self) -> bool:
+    def has_room(self) -> bool:
         """Return whether a helper would fit: what bounds us too is not near its limit.
 
         A target's level says nothing here: one in a cgroup of its own may stay at level 1 for good, and at level 5

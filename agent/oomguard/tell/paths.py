@@ -12,6 +12,9 @@ from oomguard.errors import NotPermittedError
 
 SYSTEM_DIR = "/run/oomguard"
 SOCKET_NAME = "control.sock"
+PRESSURE_SOCKET = "/run/oomguard-pressure.sock"     # the service's; deploy/oomguard-pressure.socket listens there:
+                                                    # not in SYSTEM_DIR, which a stop of the service removes
+PRESSURE_NAME = "pressure.sock"                     # in the runtime folder of a guard without a service manager
 
 
 def runtime_dir(environ: Mapping[str, str] | None = None) -> str:

@@ -15,6 +15,22 @@ HOLD_OFF_S = 2.0            # systemd's own default trigger looks at windows of 
 _LEVELS = 6                 # 0…5
 
 
+class Pace:
+    """How often one listener is told: never of level 0, else at once when it rises and then every so often."""
+
+    __slots__ = ("_hold_off_s", "_told_s")
+
+    def __init__(self, hold_off_s: float = HOLD_OFF_S) -> None:
+        self._hold_off_s, self._told_s = hold_off_s, [float("-inf")] * _LEVELS
+
+    def is_due(self, level: int, t_s: float) -> bool:
+        """Return whether the level is above all that were told within the hold-off; it then counts as told."""
+        if level < 1 or max(self._told_s[level:]) > t_s - self._hold_off_s:
+            return False
+        self._told_s[level] = t_s
+        return True
+
+
 class PressureFifo:
     """One FIFO for one app: a byte is one event.
 
@@ -23,7 +39,7 @@ class PressureFifo:
     Whoever makes it should live as long as the app. Bytes that nobody reads stay: at most one pipe full.
     """
 
-    __slots__ = ("_fd", "_told_s", "path")
+    __slots__ = ("_fd", "_pace", "path")
 
     def __init__(self, path: str, owner: int = -1) -> None:
         """Make the FIFO, or take up the one a former guard left there, so that its app stays connected.
@@ -39,7 +55,7 @@ class PressureFifo:
         if not path.startswith("/") or os.path.normpath(path) != path:
             raise UsageError(f"{path!r} is not an absolute, normalised path")
         self.path = path
-        self._told_s = [float("-inf")] * _LEVELS
+        self._pace = Pace()
         try:
             self._fd = _opened(path, owner)
         except OSError as error:
@@ -59,9 +75,8 @@ class PressureFifo:
             level: 0…5.
             t_s: Now, CLOCK_BOOTTIME.
         """
-        if level < 1 or self._fd < 0 or max(self._told_s[level:]) > t_s - HOLD_OFF_S:
+        if self._fd < 0 or not self._pace.is_due(level, t_s):
             return False
-        self._told_s[level] = t_s
         with suppress(BlockingIOError):     # full: the app has unread bytes, so its wake-up is still to come
             os.write(self._fd, b"\n")
         return True

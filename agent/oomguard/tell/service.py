@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import _socket
 import os
+import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
+
+FIRST_PASSED = 3            # SD_LISTEN_FDS_START
+PASSED_MAX = 4096
 
 
 class ServiceManager:
@@ -57,6 +61,28 @@ class ServiceManager:
         self._alive_s = t_s
         return self._tell("WATCHDOG=1")
 
+    def keep(self, fd: int, name: str) -> bool:
+        """Give the manager a duplicate to keep; the next start finds it among `passed_descriptors`.
+
+        It keeps as many as the unit's FileDescriptorStoreMax= allows, and drops one whose other end hangs up.
+
+        Args:
+            fd: What is to be kept.
+            name: Under which it comes back: printable ASCII without a colon, at most 255 characters.
+        """
+        if self._socket is None:
+            return False
+        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", fd))]
+        try:
+            self._socket.sendmsg([f"FDSTORE=1\nFDNAME={name}".encode()], rights, _socket.MSG_NOSIGNAL, self._address)
+        except OSError:     # full or gone: it is not kept, and a restart will hang it up
+            return False
+        return True
+
+    def forget(self, name: str) -> bool:
+        """Let the manager close what it keeps under the name."""
+        return self._tell(f"FDSTOREREMOVE=1\nFDNAME={name}")
+
     def close(self) -> None:
         """Close the socket; what is said after that goes nowhere."""
         if self._socket is not None:
@@ -73,6 +99,26 @@ class ServiceManager:
         except OSError:     # full or gone: the watchdog, not we, decides what that means
             return False
         return True
+
+
+def passed_descriptors(environ: MutableMapping[str, str] | None = None) -> list[tuple[int, str]]:
+    """Return (descriptor, name) of what the service manager passed us (sd_listen_fds), once.
+
+    The variables are taken away, and no child inherits the descriptors.
+    """
+    environ = os.environ if environ is None else environ
+    pid, count, names = (environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
+    if pid != str(os.getpid()) or not (count.isascii() and count.isdigit()):
+        return []
+    found, called = [], names.split(":")
+    for index in range(min(int(count), PASSED_MAX)):
+        fd = FIRST_PASSED + index
+        try:
+            os.set_inheritable(fd, False)
+        except OSError:     # the variables lie
+            break
+        found.append((fd, called[index] if index < len(called) else ""))
+    return found
 
 
 def _address(text: str) -> str | bytes:
