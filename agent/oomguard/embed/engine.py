@@ -6,7 +6,7 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from oomguard.act.hooks import Hook
@@ -34,21 +34,25 @@ STOP_WAIT_S = 5.0           # the helper takes up to 1 s to end what it runs
 class Engine:
     """The thread, and what it reads and runs. All but the thread's waiting happens under QUIET."""
 
-    __slots__ = ("_awaited", "_guards", "_hooks", "_is_dropped", "_is_stopping", "_machine", "_mistakes",
-                 "_poller", "_runner", "_stopping", "_teller", "_thread", "_ticker", "_wake", "_was_deaf", "level",
-                 "phase", "problem", "reading")
+    __slots__ = ("_awaited", "_gauges", "_guards", "_hooks", "_is_dropped", "_is_gauging", "_is_stopping", "_machine",
+                 "_mistakes", "_poller", "_runner", "_stopping", "_teller", "_thread", "_ticker", "_wake", "_was_deaf",
+                 "level", "phase", "problem", "reading")
 
-    def __init__(self, briefing: Briefing, hooks: Sequence[Hook], teller: Teller, phase: str | None) -> None:
+    def __init__(self, briefing: Briefing, hooks: Sequence[Hook], teller: Teller, phase: str | None,
+                 gauges: dict[str, Callable[[], float]]) -> None:
         """Find the target, take the first reading, start the thread.
+
+        Args:
+            gauges: by hook, tells what it could give back now; the app's code, so the courier's thread asks it.
 
         Raises:
             OomguardError: there is no such target, and none can come.
         """
         self._teller, self.phase = teller, phase
-        self._hooks = list(hooks)
+        self._hooks, self._gauges = list(hooks), gauges
         self.reading: Reading | None = None
         self.level, self.problem = 0, ""
-        self._is_stopping = self._is_dropped = self._was_deaf = False
+        self._is_stopping = self._is_dropped = self._was_deaf = self._is_gauging = False
         self._mistakes = 0
         self._stopping = threading.Event()      # for the one wait that has no descriptor: after a mistake
         self._awaited: dict[int, TargetGuard] = {}
@@ -154,11 +158,33 @@ class Engine:
                 guard.phase = self.phase
             self._guards.tick(late_s)
             self._teller.courier.look()
+            if self._gauges and not self._is_gauging:
+                self._is_gauging = True
+                self._teller.courier.post(self._read_gauges)
         self._await_ends()
         self._publish()
         if self._guards.is_hopeless:
             self.problem = "the target has ended"
             self._is_stopping = True
+
+    def _read_gauges(self) -> None:
+        """Have each hook that can tell say what it could give back; what it says of it otherwise stands."""
+        try:
+            for hook in tuple(self._hooks):
+                if hook.name in self._gauges:
+                    self._read_gauge(hook)
+        finally:
+            self._is_gauging = False
+
+    def _read_gauge(self, hook: Hook) -> None:
+        try:
+            evictable_bytes = self._gauges[hook.name]()
+        except BaseException:
+            del self._gauges[hook.name]         # the courier tells of it, once
+            hook.evictable_bytes = NAN
+            raise
+        if evictable_bytes == evictable_bytes:
+            hook.evictable_bytes = evictable_bytes
 
     def _tell(self, event: str, severity: str = "info", /, **fields: object) -> None:
         """Tell an event of the guard's; that there is no hook only once: the app may go by levels alone."""

@@ -20,10 +20,13 @@ from oomguard.forecast import Forecast, time_to_limit_s
 from oomguard.sense.sample import NAN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
-    from typing import Literal
+    from typing import Any, Literal
 
+    from oomguard.adaptors.adaptor import Adaptor
+    from oomguard.adaptors.posted import Post
+    from oomguard.adaptors.size import Size
     from oomguard.embed.teller import LogTo
     from oomguard.guard import Reading
 
@@ -38,14 +41,15 @@ class Guard:
     Whatever a hook or a callback does, raise, block or lie, the next tick comes in time.
     """
 
-    __slots__ = ("__weakref__", "_after_fork", "_audience", "_briefing", "_engine", "_finalizer", "_hooks", "_log",
-                 "_on_level", "_phase", "_problem")
+    __slots__ = ("__weakref__", "_after_fork", "_audience", "_briefing", "_engine", "_finalizer", "_gauges", "_hooks",
+                 "_log", "_on_level", "_phase", "_plugin_problems", "_problem")
 
     def __init__(
         self, target: str = "self", *, name: str = "", rules: str | os.PathLike[str] | None = None, model: str = "",
         cadence_s: float | None = None, limit_bytes: int | None = None, device_type: str = "",
         on_level: OnLevel | None = None, log: LogTo = "auto", runtime_dir: str | os.PathLike[str] = "",
         dry_run: bool = False, after_fork: Literal["inert", "restart"] = "inert", allow_unsigned: bool = False,
+        entry_points: bool | Sequence[str] = False,
     ) -> None:
         """Check everything; start nothing.
 
@@ -65,10 +69,12 @@ class Guard:
             dry_run: decide and log, call no hook.
             after_fork: what a forked child's copy does: `inert` (nothing, until `start`) or `restart`.
             allow_unsigned: take a model that nothing vouches for.
+            entry_points: hooks that other distributions bring in the group `oomguard.hooks`: True: every one that
+                loads; names: these.
 
         Raises:
             ConfigError: the rules or a value are wrong.
-            UsageError: there is no such form of target or of `after_fork`.
+            UsageError: there is no such form of target or of `after_fork`, or no such entry point.
         """
         if after_fork not in ("inert", "restart"):
             raise UsageError(f"after_fork {after_fork!r} is not inert or restart")
@@ -83,7 +89,11 @@ class Guard:
         self._engine: Engine | None = None
         self._finalizer: weakref.finalize[[], Guard] | None = None
         self._audience = Audience()
+        self._gauges: dict[str, Callable[[], float]] = {}
+        self._plugin_problems: list[str] = []
         watch_over(self)
+        if entry_points:
+            self._load(entry_points)
 
     # -- what the app tells ----------------------------------------------------------------------------------
 
@@ -114,6 +124,32 @@ class Guard:
             return free
 
         return register
+
+    def adopt(self, what: Any, name: str = "", *, cost: float | None = None, size: Size | None = None,
+              lock: object = None, post: Post | None = None) -> Adaptor:
+        """Register what the app holds as a hook that gives it back, by the adaptor that fits, and read how much it is.
+
+        Args:
+            what: a function of functools.lru_cache or cachetools.cached; a dict, OrderedDict or other mapping; a deque
+                or list that keeps a weak pool alive; a store like diskcache's; a connection of sqlite3; the module
+                gc, pyarrow, torch or numpy; or an adaptor of `oomguard.adaptors`.
+            name: as rules call it; needed for what has no name of its own.
+            cost: of a byte given back, beside the other hooks'; default: the adaptor's.
+            size: bytes that one value holds; default: looked at, within bounds.
+            lock: which the app takes around it.
+            post: takes work to the one thread that may touch it: `loop.call_soon_threadsafe`, a thread's `queue.put`.
+
+        Raises:
+            UsageError: nothing fits, the name is missing or taken, or a lock is.
+        """
+        from oomguard.adaptors.choose import adaptor_for  # who adopts nothing does not pay for it
+
+        adaptor = adaptor_for(what, name, cost=cost, size=size, lock=lock, post=post)
+        self.hook(adaptor.name, cost=adaptor.cost, deadline_s=adaptor.deadline_s,
+                  minimum_bytes=adaptor.minimum_bytes)(adaptor)
+        self._hooks[adaptor.name].evictable_bytes = adaptor.evictable_bytes()
+        self._gauges[adaptor.name] = adaptor.evictable_bytes
+        return adaptor
 
     def gauge(self, hook: str, evictable_bytes: float | None) -> None:
         """Say how much a hook could give back now: 0: it is not asked; None: unknown.
@@ -199,7 +235,7 @@ class Guard:
             if self._engine is None:
                 teller = Teller(self._log, self._on_level, self._audience)
                 self._tell_settings(teller)
-                engine = Engine(self._briefing, tuple(self._hooks.values()), teller, self._phase)
+                engine = Engine(self._briefing, tuple(self._hooks.values()), teller, self._phase, self._gauges)
                 self._engine, self._finalizer = engine, weakref.finalize(self, engine.drop)
                 self._finalizer.atexit = False          # lives.py stops it in good order
         return self
@@ -221,6 +257,14 @@ class Guard:
     def __repr__(self) -> str:
         return f"<oomguard.Guard {self.plan.targets[0].name!r} {self.problem or f'level {self.level}'}>"
 
+    def _load(self, entry_points: bool | Sequence[str]) -> None:
+        from oomguard.adaptors.plugins import register_all, register_named  # importlib.metadata: 15 ms
+
+        if entry_points is True:
+            self._plugin_problems = register_all(self)
+        elif entry_points:
+            register_named(self, [entry_points] if isinstance(entry_points, str) else entry_points)
+
     def _tell_settings(self, teller: Teller) -> None:
         plan, model, options = self._briefing
         teller.event("start", rules=plan.source, rules_digest=plan.digest[:12], cadence_s=plan.cadence_s,
@@ -228,6 +272,8 @@ class Guard:
                      dry_run=plan.is_dry_run, target=plan.targets[0].name, hooks=list(self._hooks))
         if options.model_problem:
             teller.event("no-model", "warning", because=options.model_problem, what_follows="the plain levels hold")
+        for problem in self._plugin_problems:
+            teller.event("no-entry-point", "warning", because=problem)
         strange = [hook for hook in undeclared_hooks(plan) if hook not in self._hooks]
         if strange:
             teller.event("unknown-hooks", "warning", hooks=strange, because=f"{plan.source} names them, nobody "
