@@ -221,8 +221,9 @@ class PressureSocket:
 
     def _drop(self, consumer: Consumer, why: str) -> None:
         del self._consumers[consumer.fd]
+        self._poller.unregister(consumer.fd)        # closing is not enough: the service manager has a duplicate
         self._service.forget(consumer.name)
-        consumer.close()                    # and so it is out of the epoll
+        consumer.close()
         self._tell("consumer-gone", pid=consumer.peer.pid, uid=consumer.peer.uid, because=why, told=consumer.told,
                    consumers=len(self._consumers))
         if self._on_change is not None:
