@@ -41,8 +41,8 @@ def _room(facts: Facts) -> str:
 def _forecast(facts: Facts) -> str:
     chances = facts.get("probabilities")
     if isinstance(chances, Mapping):
-        told = ", ".join(f"{safe(key).removeprefix('p')} s {value:.0%}" for key, value in chances.items()
-                         if isinstance(value, (int, float)))
+        told = ", ".join(f"{safe(key).removeprefix('p')} s {number(chances, key):.0%}" for key in chances
+                         if number(chances, key) <= 1)
         return f"chance of a kill within {told}"
     why = facts.get("abstains_because")
     return f"plain thresholds decide: {safe(why)}" if why else "plain thresholds decide"
@@ -56,8 +56,8 @@ def _release(track: Track, t_s: float) -> str:
     event = track.release
     if event is None:
         return f"last release {ago} gave {format_bytes(number(track.facts, 'last_freed_bytes'))}"
-    asked = event.get("requested_bytes")
-    wanted = f" of {format_bytes(float(asked))} asked" if isinstance(asked, (int, float)) else ""
+    asked = number(event, "requested_bytes")           # "all" where the rule said so
+    wanted = f" of {format_bytes(asked)} asked" if asked == asked else ""
     failed = "" if event.get("ok", True) else f", failed: {safe(event.get('why') or '?')}"
     gave = f"{safe(event.get('hook', '?'))} gave {format_bytes(number(event, 'freed_bytes'))}{wanted}"
     return f"last release {ago}: {gave} ({safe(event.get('rule', '?'))}){failed}"

@@ -12,6 +12,7 @@ from oomguard.tell.wire import Message
 
 TARGETS_MAX = 4096
 HAPPENED_MAX = 200
+NUMBER_MAX = 1e18            # what is more is no count of bytes, and JSON's whole numbers have no end
 SORTS = ("guard", "level", "used", "time", "name")
 
 Facts = Mapping[str, object]
@@ -34,8 +35,7 @@ class Trail:
     def fill(self, ratios: list[object], t_s: float) -> None:
         """Take what was before we came, oldest first, the last one being now."""
         for back, ratio in enumerate(reversed(ratios[-POINTS:])):
-            if isinstance(ratio, (int, float)):
-                self.add(float(ratio), t_s - back * EVERY_S)
+            self.add(number({"": ratio}, ""), t_s - back * EVERY_S)
 
     def ratios(self, t_s: float) -> list[float | None]:
         """Return the last 300 s, oldest first; None where nothing is known."""
@@ -132,7 +132,7 @@ class Scene:
 def number(facts: Facts, key: str, default: float = math.nan) -> float:
     """Return a number that a guard told, the default where it told none."""
     value = facts.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or abs(value) > NUMBER_MAX:
         return default
     return float(value)
 
