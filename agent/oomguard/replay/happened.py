@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from oomguard.errors import UsageError
 from oomguard.forest import HORIZONS_S
-from oomguard.replay.recording import RecordedRun
+from oomguard.replay.recording import Acted, RecordedRun
 from oomguard.units import format_bytes, format_seconds
 
 LINE_MAX_BYTES = 64 * 1024
@@ -83,7 +83,8 @@ def of_runs(runs: Iterable[RecordedRun]) -> list[Event]:
     events = []
     for run in runs:
         told: list[tuple[float, str, Fields]] = [
-            (action.t_s, "decision", {"rule": action.rule, "level": action.level if action.level >= 0 else None})
+            (_decided_s(run, action), "decision", {"rule": action.rule,
+                                                   "level": action.level if action.level >= 0 else None})
             for action in first_actions(run.actions)]
         told += [(action.t_s, "release", {
             "rule": action.rule, "hook": action.hook, "requested_bytes": action.requested_bytes,
@@ -96,6 +97,12 @@ def of_runs(runs: Iterable[RecordedRun]) -> list[Event]:
         events += [Event(run.started_at_s + t_s, name, run.app, {"run_id": run.run_id, "t_s": t_s} | fields)
                    for t_s, name, fields in told]
     return sorted(events, key=lambda event: (event.time_s, str(event.fields["run_id"])))
+
+
+def _decided_s(run: RecordedRun, action: Acted) -> float:
+    """Return the time of the sample that an action was decided on: the guard read once more before it asked."""
+    at = int(run.t_s.searchsorted(action.t_s, side="right")) - 1
+    return float(run.t_s[at]) if at >= 0 else action.t_s
 
 
 # -- logs --------------------------------------------------------------------------------------------------------
