@@ -9,18 +9,18 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from oomguard import notes
 from oomguard._version import __version__
 from oomguard.act.hooks import Hook
 from oomguard.act.runner import Runner
-from oomguard.app import FORWARDED
 from oomguard.briefing import Briefing, read_briefing
 from oomguard.clock import now_s
-from oomguard.errors import BusyError, ConfigError, NotPermittedError, OomguardError, TargetGoneError
+from oomguard.errors import BusyError, ConfigError, OomguardError, TargetGoneError
 from oomguard.guards import Guards
 from oomguard.listeners import Listeners
+from oomguard.process import catch_signals, open_log, write_own
 from oomguard.record.journal import Journal
 from oomguard.reload import Reloader, take_briefing
 from oomguard.remotes import Remotes
@@ -29,7 +29,6 @@ from oomguard.sidecar import Sidecar, remove_folder
 from oomguard.tell.consumer import PressureAlarm
 from oomguard.tell.control import ControlServer
 from oomguard.tell.history import history
-from oomguard.tell.log import Log, is_journal
 from oomguard.tell.paths import lock_runtime_dir, make_runtime_dir
 from oomguard.tell.service import ServiceManager
 from oomguard.ticker import Ticker
@@ -53,14 +52,14 @@ class Daemon:
         self._plan, self._model, self._options = briefing
         make_runtime_dir(self._options.runtime_dir)
         self._lock_fd = -1
-        self._log = _open_log(self._options.log_file, self._options.is_json_log)
+        self._log = open_log(self._options.log_file, self._options.is_json_log)
         self._poller = select.epoll()
         self._exit_code: int | None = None
         self._sidecar: Sidecar | None = None
         self._control: ControlServer | None = None
         self._exporter: Exporter | None = None
         self._early_signals: list[int] = []
-        self._signal_fd = _catch_signals(self._on_signal)
+        self._signal_fd = catch_signals(self._on_signal)
         self._machine = open_machine(is_portable=self._options.is_portable or None)
         self._runner = Runner(dry_run=self._plan.is_dry_run)
         self._hooks = [Hook.from_plan(hook) for hook in self._plan.hooks]
@@ -104,8 +103,8 @@ class Daemon:
             self._open_journal(self._options.journal_dir)
         if self._options.argv:                  # last of what can be refused: no app runs on without its guard
             self._start_app()
-        _write_own("comm", "oomguard")
-        _write_own("oom_score_adj", OOM_SCORE_ADJ)      # after the app was started: it keeps its own
+        write_own("comm", "oomguard")
+        write_own("oom_score_adj", OOM_SCORE_ADJ)      # after the app was started: it keeps its own
         for hook in self._hooks:
             self._runner.register(hook)
         self._tell_settings()
@@ -304,35 +303,6 @@ class Daemon:
             "started": {"as": list(self._options.started_as), "in": self._options.started_in,
                         "runtime_dir": self._options.runtime_dir},
             "dry_run": plan.is_dry_run, "warnings": self.warnings(), "agent_version": __version__, "pid": os.getpid()}
-
-
-def _open_log(path: str, is_json: bool) -> Log:
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640) if path else 2
-    except OSError as error:
-        raise NotPermittedError(f"cannot log to {path}: {error.strerror}") from None
-    log = Log(fd, is_json, is_journal(fd, os.environ))
-    if path:
-        os.close(fd)
-    return log
-
-
-def _catch_signals(handle: Callable[[int], None]) -> int:
-    """Let signals wake the loop; return the descriptor to wait on."""
-    read_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
-    for number in (*FORWARDED, signal.SIGCHLD):
-        signal.signal(number, lambda signum, _frame: handle(signum))
-    return read_fd
-
-
-def _write_own(name: str, value: str) -> None:
-    """Write one of our own files below /proc: our name in `ps`, who the kernel should rather kill."""
-    try:
-        with open(f"/proc/self/{name}", "w") as file:
-            file.write(value)
-    except OSError:
-        pass                    # an ordinary user may not lower the score; `doctor` says so
 
 
 def main(argv: list[str]) -> int:

@@ -1,0 +1,41 @@
+"""The daemon as a process: its log, its signals, its name."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+from oomguard.app import FORWARDED
+from oomguard.errors import NotPermittedError
+from oomguard.tell.log import Log, is_journal
+
+
+def open_log(path: str, is_json: bool) -> Log:
+    """Open the log: a file to append to, or standard error where no path is given. Raises NotPermittedError."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640) if path else 2
+    except OSError as error:
+        raise NotPermittedError(f"cannot log to {path}: {error.strerror}") from None
+    log = Log(fd, is_json, is_journal(fd, os.environ))
+    if path:
+        os.close(fd)
+    return log
+
+
+def catch_signals(handle: Callable[[int], None]) -> int:
+    """Let signals wake the loop; return the descriptor to wait on."""
+    read_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
+    for number in (*FORWARDED, signal.SIGCHLD):
+        signal.signal(number, lambda signum, _frame: handle(signum))
+    return read_fd
+
+
+def write_own(name: str, value: str) -> None:
+    """Write one of our own files below /proc: our name in `ps`, who the kernel should rather kill."""
+    try:
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(value)
+    except OSError:
+        pass                    # an ordinary user may not lower the score; `doctor` says so
