@@ -105,16 +105,28 @@ def test_every_feature_has_words_and_a_group(name, value):
     ("straight_line_60s", 3600.0, "a straight line over 60 s does not reach the limit within the hour"),
     ("headroom_ratio", 0.33, "headroom is 33 % of the limit"),
     ("psi_full_60s", 0.25, "all tasks stalled on memory for 25 % of 60 s"),
-    ("since_release_s", float("nan"), "no memory has been released in this run"),
+    ("since_release_s", float("nan"), "no memory has been asked for in this run"),
     ("bound_kind", 2.0, "at its own bound the app aborts"),
     ("log2_limit", 28.0, "the limit is 256.0 MiB"),
     ("acceleration_10s_60s", -0.01,
      "over the last 10 s headroom falls 1 % of the limit per second faster than over 60 s"),
     ("mean_10s_minus_60s", -0.06, "mean headroom over 10 s is 6 % of the limit below that over 60 s"),
+    ("above_low_60s", 0.0001, "headroom is at its lowest in 60 s"),
+    ("below_high_60s", 0.35, "headroom is 35 % of the limit below its highest in 60 s"),
     ("used_growth_30s", float("nan"), "the growth of used memory over 30 s is not known")])
 def test_words(name, value, words):
     """What a person reads."""
     assert in_words(name, value) == words
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("slope_300s", "headroom falls 1 % of the limit per second over 33 s"),
+    ("slope_30s", "headroom falls 1 % of the limit per second over 30 s"),
+    ("acceleration_10s_60s", "over the last 10 s headroom falls 1 % of the limit per second faster than over 33 s"),
+    ("acceleration_60s_300s", "a window of 33 s is too young to compare with what was before")])
+def test_words_of_a_young_window(name, words):
+    """A span that the window does not fill yet is said to be as long as the window."""
+    assert in_words(name, -0.01, 33.4) == words
 
 
 def test_pushes_are_ordered_and_name_the_strongest():

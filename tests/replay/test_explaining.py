@@ -98,7 +98,7 @@ def test_an_action_says_what_was_asked_and_what_it_gave(replayer, runs):
     found = explain(replayer, run, Wanted(action=1))
     shown = text(found)
     assert found.what == "action 1"
-    assert "'cache' was asked for 20.0 MiB: it gave 12.0 MiB in 0.4 s; headroom" in shown
+    assert "'cache' was asked for 20.0 MiB: it gave 12.0 MiB in 400 ms; headroom" in shown
     assert "'gc' was asked for 8.0 MiB: what it gave is not known" in shown
     with pytest.raises(UsageError, match="1 recorded actions, no number 2"):
         explain(replayer, run, Wanted(action=2))

@@ -25,6 +25,7 @@ from oomguard.window import SPAN_S, Window
 
 AFTER_S = 300.0             # how much of what came after is shown: what a forecast speaks of
 ANSWER_S = 60.0             # an action within so many seconds answers this moment
+DEBOUNCE_S = 3.0            # an alarm is counted so long after the level at most: what was done meanwhile is its own
 YIELD_S = 10.0              # what a release gave shows within so many seconds
 
 
@@ -67,7 +68,8 @@ class Explanation:
     pushes: tuple[Push, ...]
     standings: tuple[Standing, ...]
     decision: Decision | None
-    gave: tuple[Gave, ...]              # actions from this moment until the next decision
+    gave: tuple[Gave, ...]              # actions that answered this moment: of an alarm, those it began with, too
+    asked_s: tuple[float, ...]          # when any memory was asked for, within what is shown
     kill_s: float                       # when the next kill came, seconds in the run; NaN if none came
     ended: str
     ended_after_s: float
@@ -99,14 +101,16 @@ def explain(replayer: Replayer, run: RecordedRun, wanted: Wanted) -> Explanation
     if forecast is not None and replayer.setting.bundle is not None and model is not None:
         score, pushed = pushed_by(replayer, model, run.until(at + 1))
     now_s = float(run.t_s[at])
+    since_s = _raised_s(replayed, at) if what.startswith("alarm") else now_s
     return Explanation(
         run.run_id, run.app, what, _point(run, at), level, run.constraints[at], forecast,
         NEVER if model is None else model.thresholds, replayer.setting.plan.plain_headroom_ratios,
         readings.time_to_limit_s(at), "" if forecast is not None else _abstention(replayer, model, run, at),
         "" if model is None else model.model_id, _points(run, now_s - SPAN_S, now_s),
         _points(run, np.nextafter(now_s, np.inf), now_s + AFTER_S), score, pushed, standings, decision,
-        _given(run, at), next((kill.t_s for kill in run.kills if kill.t_s >= now_s), np.nan), run.ended,
-        run.ended_after_s)
+        _given(run, since_s, now_s),
+        tuple(action.t_s for action in run.actions if now_s - SPAN_S <= action.t_s <= now_s + AFTER_S),
+        next((kill.t_s for kill in run.kills if kill.t_s >= now_s), np.nan), run.ended, run.ended_after_s)
 
 
 def pushed_by(replayer: Replayer, model: Model, run: RecordedRun) -> tuple[Contributions, tuple[Push, ...]]:
@@ -118,7 +122,7 @@ def pushed_by(replayer: Replayer, model: Model, run: RecordedRun) -> tuple[Contr
     row = features_of_run(rows_of(run, model.phases), replayer.setting.profile_of(run))[-1]
     assert replayer.setting.bundle is not None
     score = contributions_to(unpack(replayer.setting.bundle.forest), row, HORIZONS_S[-1])
-    return score, pushes(score, row)
+    return score, pushes(score, row, min(float(run.t_s[-1] - run.t_s[0]), SPAN_S))
 
 
 def _place(replayed: Replayed, wanted: Wanted) -> tuple[int, str]:
@@ -156,13 +160,21 @@ def _points(run: RecordedRun, from_s: float, to_s: float) -> tuple[Point, ...]:
     return tuple(_point(run, at) for at in range(int(low), int(high)))
 
 
-def _given(run: RecordedRun, at: int) -> tuple[Gave, ...]:
-    """Return the actions that began with the decision at this sample, and what each gave."""
-    now_s = float(run.t_s[at])
-    firsts = [action.t_s for action in first_actions(run.actions) if action.t_s >= now_s]
+def _raised_s(replayed: Replayed, at: int) -> float:
+    """Return since when there has been a level, a debounce back at most."""
+    t_s, levels = replayed.run.t_s, replayed.readings.levels
+    first = at
+    while first > 0 and levels[first - 1] >= 1 and t_s[at] - t_s[first - 1] <= DEBOUNCE_S:
+        first -= 1
+    return float(t_s[first])
+
+
+def _given(run: RecordedRun, since_s: float, now_s: float) -> tuple[Gave, ...]:
+    """Return the actions of the decisions between two moments, else of the first one after them; what each gave."""
+    firsts = [action.t_s for action in first_actions(run.actions) if action.t_s >= since_s]
     if not firsts or firsts[0] - now_s > ANSWER_S:
         return ()
-    end_s = firsts[1] if len(firsts) > 1 else np.inf
+    end_s = next((t_s for t_s in firsts[1:] if t_s > now_s), np.inf)
     return tuple(_gave(run, action) for action in run.actions if firsts[0] <= action.t_s < end_s)
 
 

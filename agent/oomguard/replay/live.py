@@ -50,18 +50,19 @@ def explain_now(setting: Setting, folder: str, target: str) -> Explanation:
     limit_s = None if forecast is None else time_to_limit_s(forecast)
     view = view._replace(level=level, forecast=forecast, time_to_limit_s=limit_s)
     standings = setting.decider_of(RecordedRun(target, target, profile, {}, [], [])).standings(view, window.state)
+    history = tuple(Point(block.t_s, block.used_bytes, block.headroom_bytes, block.limit_bytes)
+                    for block in window.blocks())
     score: Contributions | None = None
     pushed: tuple[Push, ...] = ()
     if forecast is not None and setting.bundle is not None:
         row = np.array(features.of(window.buffer, features.statics(profile)), np.float32)
         score = contributions_to(unpack(setting.bundle.forest), row, HORIZONS_S[-1])
-        pushed = pushes(score, row)
-    history = tuple(Point(block.t_s, block.used_bytes, block.headroom_bytes, block.limit_bytes)
-                    for block in window.blocks())
+        pushed = pushes(score, row, history[-1].t_s - history[0].t_s)
     return Explanation(
         target, target, "now", history[-1], level, window.constraint, forecast, scorer.thresholds,
         setting.plan.plain_headroom_ratios, limit_s, "" if forecast is not None else scorer.abstains_because(window),
-        "" if model is None else model.model_id, history, (), score, pushed, standings, None, (), nan, "running", nan)
+        "" if model is None else model.model_id, history, (), score, pushed, standings, None,
+        (), (), nan, "running", nan)
 
 
 def read_window(path: str, phases: dict[str, int]) -> Window:

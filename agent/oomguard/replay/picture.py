@@ -83,8 +83,9 @@ def _draw_memory(axes: Axes, found: Explanation) -> None:
         now.headroom_bytes / _MIB / 2 if is_roomy else -edge_mib / 12)), xytext=(8, 0), textcoords="offset points",
                   va="center", fontsize=9, color=_INK)
     _draw_events(axes, found, edge_mib)
+    asked = "; \N{BLACK UP-POINTING TRIANGLE} memory was asked for" if found.asked_s else ""
     axes.set(ylim=(0, edge_mib * 1.18), xlim=(min(times, default=-1.0), end_s), ylabel="used memory, MiB",
-             xlabel="seconds before and after this moment (what came after, pale, the guard did not know)")
+             xlabel=f"seconds before and after this moment (what came after, pale, the guard did not know){asked}")
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -94,18 +95,23 @@ def _draw_curve(axes: Axes, points: tuple[Point, ...], now_s: float, colour: str
 
 
 def _draw_events(axes: Axes, found: Explanation, edge_mib: float) -> None:
-    now_s = found.point.t_s
-    for each in found.gave:
+    now_s, answered = found.point.t_s, [each.action.t_s for each in found.gave]
+    used_mib = found.point.used_bytes / _MIB
+    is_low = used_mib < edge_mib / 3        # then there is room for words above the curve only
+    for number, each in enumerate(found.gave):
         is_known = each.action.freed_bytes == each.action.freed_bytes
         gave = f"\ngave {format_bytes(each.action.freed_bytes)}" if is_known else ""
-        axes.annotate(f"{_plain(each.action.hook)}{gave}", (each.action.t_s - now_s, found.point.used_bytes / _MIB),
-                      xytext=(12, -48), textcoords="offset points", fontsize=9, color=_AWAY,
-                      arrowprops={"arrowstyle": "-|>", "color": _AWAY})
+        axes.annotate(f"{_plain(each.action.hook)}{gave}", (each.action.t_s - now_s, used_mib),
+                      xytext=(24 + 84 * number, 34 if is_low else -48), textcoords="offset points", fontsize=9,
+                      color=_AWAY, arrowprops={"arrowstyle": "-|>", "color": _AWAY})
+    others = [t_s - now_s for t_s in found.asked_s if t_s not in answered]
+    if others:
+        axes.plot(others, [edge_mib * 0.02] * len(others), "^", color=_AWAY, markersize=7, linestyle="none")
     kill_s = found.kill_s - now_s
     if kill_s <= AFTER_S:
         axes.plot(kill_s, edge_mib, "X", color=LEVEL_COLOURS[5], markersize=15, markeredgecolor="white", clip_on=False,
                   zorder=5)
-        axes.annotate(f"killed after {format_seconds(kill_s)}", (kill_s, edge_mib), xytext=(10, -20),
+        axes.annotate(f"killed after {format_seconds(kill_s)}", (kill_s, edge_mib), xytext=(-12, 12), ha="right",
                       textcoords="offset points", color=LEVEL_COLOURS[5], fontweight="bold")
 
 

@@ -16,6 +16,8 @@ SPARKS = "▁▂▃▄▅▆▇█"
 SPARK_CHARS = 50
 PUSHES_SHOWN = 6
 BAR_CHARS = 10
+BRIEF_S = 0.001             # a hook that took less is not said to have taken any time: a signal, a line to a FIFO
+AT_ONCE_S = 0.05            # the guard looks once more before it asks
 HORIZON_NAMES = ("p60", "p120", "p180", "p240", "p300")
 
 
@@ -35,7 +37,9 @@ def outcome(found: Explanation) -> str:
     """Return what came after, in one sentence."""
     now_s = found.point.t_s
     if found.kill_s == found.kill_s:
-        return f"The kill came {format_seconds(found.kill_s - now_s)} later."
+        after = format_seconds(found.kill_s - now_s)
+        goes_on = found.ended_after_s > found.kill_s
+        return f"A process of it was killed {after} later; it went on." if goes_on else f"The kill came {after} later."
     if found.ended == "running":
         return "It is running."
     words = {"oom": "killed", "exit": "exited", "crash": "crashed", "stopped": "was stopped, not killed,"}
@@ -156,13 +160,19 @@ def _released(found: Explanation) -> list[str]:
 def released(each: Gave, now_s: float) -> str:
     """Return what one action asked for and what it gave."""
     action = each.action
-    asked = f"for {format_bytes(action.requested_bytes)}" if action.requested_bytes == action.requested_bytes else ""
-    took = "" if action.duration_s != action.duration_s else f" in {format_seconds(action.duration_s)}"
+    asked = f" for {format_bytes(action.requested_bytes)}" if action.requested_bytes == action.requested_bytes else ""
+    took = f" in {_short(action.duration_s)}" if action.duration_s >= BRIEF_S else ""   # NaN says nothing either
     gave = "what it gave is not known" if action.freed_bytes != action.freed_bytes else \
         f"it gave {format_bytes(action.freed_bytes)}{took}"
     seen = "" if each.after_bytes != each.after_bytes else \
         f"; headroom {format_bytes(each.before_bytes)} -> {format_bytes(each.after_bytes)}"
-    return f"{action.t_s - now_s:.1f} s later {action.hook or 'a hook'!r} was asked {asked}: {gave}{seen}"
+    after_s = action.t_s - now_s
+    when = "at once" if 0 <= after_s < AT_ONCE_S else f"{abs(after_s):.1f} s {'later' if after_s > 0 else 'earlier'}"
+    return f"{when} {action.hook or 'a hook'!r} was asked{asked}: {gave}{seen}"
+
+
+def _short(seconds: float) -> str:
+    return format_seconds(seconds) if seconds >= 1 else f"{1000 * seconds:.0f} ms"
 
 
 def plain(found: Explanation) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ GROUPS = (
 )
 SHOWN = 2               # features named per group
 SHOWN_SHARE = 0.25      # the second is named if it pushed at least so much of what the first did
+AWAY_RATIO = 5e-4       # nearer than 0.05 % of the limit to its highest or lowest headroom is at it
 STEADY_PER_S = 2e-5     # below 0.002 % of the limit a second (0.6 % in five minutes) a slope reads as none
 
 
@@ -44,8 +46,15 @@ class Push(NamedTuple):
     features: tuple[tuple[str, float, float], ...]      # name, value, contribution; strongest first
 
 
-def pushes(contributions: Contributions, row: np.ndarray[tuple[int], np.dtype[np.float32]]) -> tuple[Push, ...]:
-    """Return what pushed the score, group by group, strongest first; together with the bias they are the score."""
+def pushes(contributions: Contributions, row: np.ndarray[tuple[int], np.dtype[np.float32]],
+           length_s: float = inf) -> tuple[Push, ...]:
+    """Return what pushed the score, group by group, strongest first; together with the bias they are the score.
+
+    Args:
+        contributions: of every feature.
+        row: float32[COUNT], the features.
+        length_s: what the window held; a span that is longer is said to be so long.
+    """
     grouped: dict[str, list[tuple[str, float, float]]] = {}
     for name, value, share in zip(NAMES, row.tolist(), contributions.by_feature.tolist(), strict=True):
         grouped.setdefault(group_of(name), []).append((name, value, share))
@@ -54,7 +63,8 @@ def pushes(contributions: Contributions, row: np.ndarray[tuple[int], np.dtype[np
         members.sort(key=lambda member: -abs(member[2]))
         total = sum(member[2] for member in members)
         if any(member[2] for member in members):
-            found.append(Push(about, total, _said(members, total), tuple(member for member in members if member[2])))
+            words = _said(members, total, length_s)
+            found.append(Push(about, total, words, tuple(member for member in members if member[2])))
     return tuple(sorted(found, key=lambda push: -abs(push.contribution)))
 
 
@@ -63,26 +73,26 @@ def group_of(name: str) -> str:
     return next(about for about, pattern in GROUPS if re.fullmatch(pattern, name))
 
 
-def _said(members: list[tuple[str, float, float]], total: float) -> str:
+def _said(members: list[tuple[str, float, float]], total: float, length_s: float) -> str:
     """Let the features speak that pushed the group's way."""
     agreeing = [member for member in members if member[2] * total >= 0] or members
     strongest = abs(agreeing[0][2])
-    told = dict.fromkeys(in_words(name, value) for name, value, share in agreeing[:SHOWN]
+    told = dict.fromkeys(in_words(name, value, length_s) for name, value, share in agreeing[:SHOWN]
                          if abs(share) >= SHOWN_SHARE * strongest)
     return "; ".join(told)
 
 
-def in_words(name: str, value: float) -> str:
+def in_words(name: str, value: float, length_s: float = inf) -> str:
     """Return what one feature says, as a person would: `headroom falls 1.2 % of the limit per second over 30 s`."""
     stem, _, last = name.rpartition("_")
     if re.fullmatch(r"[0-9]+s", last) and stem in SPOKEN_SPANS:
-        span = f"{last[:-1]} s"
+        span = _span(last, length_s)
         return f"{SPOKEN_SPANS[stem][0]} over {span} is not known" if value != value \
             else SPOKEN_SPANS[stem][1](value).replace("{span}", span)
     if name.startswith(("acceleration_", "mean_")):
-        return _change(name, value)
+        return _change(name, value, length_s)
     if name == "since_release_s" and value != value:
-        return "no memory has been released in this run"
+        return "no memory has been asked for in this run"
     noun, say = SPOKEN[name]
     return f"{noun} is not known" if value != value else say(value)
 
@@ -97,6 +107,10 @@ def _fall(ratio_per_s: float) -> str:
         return "headroom holds steady over {span}"
     way = "falls" if ratio_per_s < 0 else "rises"
     return f"headroom {way} {_percent(ratio_per_s)} of the limit per second over {{span}}"
+
+
+def _away(ratio: float, way: str) -> str:
+    return f"{_percent(ratio)} of the limit {way}" if abs(ratio) >= AWAY_RATIO else "at"
 
 
 def _growth(noun: str) -> Callable[[float], str]:
@@ -122,19 +136,25 @@ def _of_limit(noun: str) -> tuple[str, Callable[[float], str]]:
     return noun, lambda ratio: f"{noun} is {'-' if ratio < 0 else ''}{_percent(ratio)} of the limit"
 
 
-def _change(name: str, value: float) -> str:
+def _span(last: str, length_s: float) -> str:
+    return f"{min(float(last[:-1]), max(length_s, 1.0)):.0f} s"
+
+
+def _change(name: str, value: float, length_s: float) -> str:
     if name == "mean_of_last_three":
         what = "the mean of the last three readings"
     elif name == "mean_10s_minus_60s":
         what = "mean headroom over 10 s"
     else:
-        _, short, long = name.split("_")
+        short, long = (_span(last, length_s) for last in name.split("_")[1:])
+        if short == long:
+            return f"a window of {short} is too young to compare with what was before"
         if value != value:
-            return f"how the fall changes between {long[:-1]} s and {short[:-1]} s is not known"
+            return f"how the fall changes between {long} and {short} is not known"
         pace = "no faster" if abs(value) < STEADY_PER_S else \
             f"{_percent(value)} of the limit per second {'faster' if value < 0 else 'slower'}"
-        return f"over the last {short[:-1]} s headroom falls {pace} than over {long[:-1]} s"
-    against = "headroom now" if name == "mean_of_last_three" else "that over 60 s"
+        return f"over the last {short} headroom falls {pace} than over {long}"
+    against = "headroom now" if name == "mean_of_last_three" else f"that over {_span('60s', length_s)}"
     if value != value:
         return f"{what} is not known"
     return f"{what} is {_percent(value)} of the limit {'above' if value >= 0 else 'below'} {against}"
@@ -159,9 +179,9 @@ SPOKEN_SPANS: dict[str, Spoken] = {
     "spread": ("how far headroom strays",
                lambda ratio: f"headroom strays {_percent(ratio)} of the limit from its line over {{span}}"),
     "below_high": ("the highest headroom",
-                   lambda ratio: f"headroom is {_percent(ratio)} of the limit below its highest in {{span}}"),
+                   lambda ratio: f"headroom is {_away(ratio, 'below')} its highest in {{span}}"),
     "above_low": ("the least headroom",
-                  lambda ratio: f"headroom is {_percent(ratio)} of the limit above its lowest in {{span}}"),
+                  lambda ratio: f"headroom is {_away(ratio, 'above')} its lowest in {{span}}"),
     "psi_some": ("the time stalled on memory",
                  lambda ratio: f"some task stalled on memory for {_percent(ratio)} of {{span}}"),
     "psi_full": ("the time when all stalled",
@@ -184,9 +204,9 @@ SPOKEN: dict[str, Spoken] = {
                         else f"swap can still take {_percent(ratio)} of the limit"),
     "evictable_ratio": ("what the hooks hold", lambda ratio: f"the hooks hold {_percent(ratio)} of the limit"),
     "late_s": ("how late readings are", lambda seconds: f"the last reading was {1000 * seconds:.0f} ms late"),
-    "since_release_s": ("when memory was last released", lambda seconds: (
-        "the last release was five minutes ago or longer" if seconds >= 300
-        else f"memory was released {format_seconds(seconds)} ago")),
+    "since_release_s": ("when memory was last asked for", lambda seconds: (
+        "memory was last asked for five minutes ago or longer" if seconds >= 300
+        else f"memory was asked for {format_seconds(seconds)} ago")),
     "phase": ("the app's phase", lambda number: f"the app is in its phase {number:.0f}"),
     "in_phase_s": ("the time in its phase", lambda seconds: f"it has been in it for {format_seconds(seconds)}"),
     "log2_ram": ("the machine's RAM", lambda power: f"the machine has {_bytes(power)} of RAM"),
