@@ -157,20 +157,25 @@ class _Scraper:
 class ScrapeServer:
     """Answers `GET /metrics` over HTTP on the loopback; one answer a connection, everything bounded."""
 
-    __slots__ = ("_listener", "_metrics", "_poller", "_scrapers", "address")
+    __slots__ = ("_is_deaf", "_listener", "_metrics", "_poller", "_scrapers", "address")
 
     def __init__(self, address: str, metrics: Metrics, poller: Poller) -> None:
         """Listen. Raises UsageError for an address that is not the loopback's, NotPermittedError where it is taken."""
         family, host, port = loopback_address(address)
         self._metrics, self._poller = metrics, poller
         self._scrapers: dict[int, _Scraper] = {}        # oldest first
+        self._is_deaf = False                           # until the next tick
         kind = _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
         try:
             self._listener = _socket.socket(family, kind)
+        except OSError as error:            # the unit's RestrictAddressFamilies
+            raise NotPermittedError(f"cannot listen at {address} for metrics: {error.strerror}") from None
+        try:
             self._listener.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
             self._listener.bind((host, port))
             self._listener.listen(SCRAPERS_MAX)
         except OSError as error:
+            self._listener.close()
             raise NotPermittedError(f"cannot listen at {address} for metrics: {error.strerror}") from None
         found = self._listener.getsockname()
         self.address = f"[{found[0]}]:{found[1]}" if family == _socket.AF_INET6 else f"{found[0]}:{found[1]}"
@@ -196,7 +201,10 @@ class ScrapeServer:
         return True
 
     def tick(self, t_s: float) -> None:
-        """Drop who takes too long."""
+        """Drop who takes too long; listen again where that had to rest."""
+        if self._is_deaf:
+            self._poller.modify(self._listener.fileno(), EPOLLIN)
+            self._is_deaf = False
         for fd in [fd for fd, scraper in self._scrapers.items() if t_s - scraper.since_s > PATIENCE_S]:
             self._drop(fd)
 
@@ -210,7 +218,11 @@ class ScrapeServer:
     def _admit(self) -> None:
         try:
             fd, _address = self._listener._accept()         # type: ignore[attr-defined]  # as socket.accept does
-        except OSError:                                     # it left again, or no descriptor is free: it waits
+        except BlockingIOError:                             # it left again
+            return
+        except OSError:                                     # no descriptor is free: epoll would report it for ever
+            self._poller.modify(self._listener.fileno(), 0)
+            self._is_deaf = True
             return
         connection = _socket.socket(fileno=fd)
         connection.setblocking(False)
