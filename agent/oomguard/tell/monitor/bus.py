@@ -101,7 +101,11 @@ class Bus:
         self._send(new_signal(DBusAddress(PATH, interface=INTERFACE), SIGNAL, "y", (warning,)))
 
     def serve(self) -> None:
-        """Answer whoever has asked something. Raises BusLostError."""
+        """Answer whoever has asked something. Raises BusLostError.
+
+        To be called once at the start, too: a question that came with the bus' own reply to `connect` lies in
+        jeepney's buffer, where no poll sees it; an app that had waited for the name then never heard us (ran).
+        """
         waiting: deque[Message] = deque()
         try:
             while True:

@@ -49,6 +49,7 @@ class Producer:
                     self._bus = Bus.connect()
                     has_been_on, self._retry_s = True, FIRST_RETRY_S
                     self._say("+")
+                    self._bus.serve()       # who waited for the name may have asked already: see Bus.serve
                 if not self._turn():
                     return 0
             except NameTakenError as error:
