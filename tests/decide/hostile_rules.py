@@ -104,7 +104,7 @@ HOSTILE = [
     (TARGETS % "system, system", "targets[1]", "'system' names another target", False),
     (TARGETS % "system, {system: true}", "targets[1]", "'system' names another target", False),
     # hooks
-    hook("{name: a}", "", "none of command, signal, reclaim is given"),
+    hook("{name: a}", "", "none of command, signal, reclaim, redis, memcached, nginx, jvm, webhook, chromium is given"),
     hook("{command: [a]}", "", "name is missing"),
     hook("{name: a, command: [a], signal: SIGUSR1}", "", "command and signal of command"),
     hook("{name: any, command: [a]}", ".name", "'any' is reserved"),

@@ -57,7 +57,8 @@ ACTIONS = st.builds(Action, TEXT, st.builds(Release, st.sampled_from(RELEASE_KIN
 THEN = st.lists(ACTIONS, min_size=1, max_size=2).map(tuple)
 RULES = st.builds(Rule, TEXT, CONDITIONS, THEN, SECONDS, NAMES)
 HOOKS = st.builds(HookPlan, TEXT, st.sampled_from(HOOK_KINDS), NAMES, TEXT, st.none() | st.integers(0, 200),
-                  st.floats(0, 1e9), SECONDS, st.integers(0, 1 << 50), NAMES)
+                  st.floats(0, 1e9), SECONDS, st.integers(0, 1 << 50), NAMES, TEXT, TEXT, TEXT,
+                  st.sampled_from(("", "allkeys-lru", "volatile-ttl")))
 PROFILES = st.builds(Profile, TEXT, TEXT, *[FACT] * 6, st.sampled_from(("", "aborts")), FACT)
 PLANS = st.builds(
     Plan,

@@ -60,7 +60,7 @@ def test_an_app_in_an_enclosure_is_read_from_it(enclosure: Enclosure) -> None:
     meter = meter_of(pid, folder_name("meter", os.getpid()))
     assert isinstance(meter, EnclosureMeter)
     assert meter.enclosure.path == enclosure.path
-    assert HELD_BYTES <= used_until_gone(meter, pid) < HELD_BYTES * 2
+    assert HELD_BYTES <= used_until_gone(meter, pid) < HELD_BYTES * 4      # an interpreter sits there too
     assert meter.kills() == 0
     assert meter.enclosure.remove()
     assert meter.used_bytes() is None
