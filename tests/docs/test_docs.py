@@ -29,7 +29,11 @@ def test_rule_files_in_documents_are_accepted(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_in_documents_run(page: Path, tmp_path: Path) -> None:
-    """Every `$ oomguard …` line of a console block exits 0; rules.yaml is the page's first rule file."""
+    """Every `$ oomguard …` line of a console block exits 0; rules.yaml is the page's first rule file.
+
+    `guarded` is tests/data/guarded, the project's recordings of guarded runs.
+    """
+    (tmp_path / "guarded").symlink_to(ROOT / "tests" / "data" / "guarded")
     rules = blocks(page, "yaml")
     (tmp_path / "rules.yaml").write_text(rules[0] if rules else "")
     for block in blocks(page, "console"):

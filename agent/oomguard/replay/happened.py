@@ -16,6 +16,7 @@ from oomguard.replay.recording import Acted, RecordedRun
 from oomguard.units import format_bytes, format_seconds
 
 LINE_MAX_BYTES = 64 * 1024
+BRIEF_S = 0.05          # what took less took no time: it would read 0.0 s
 ALIASES = {"action": "release", "actions": "release", "releases": "release", "kills": "kill", "levels": "level",
            "decisions": "decision", "ends": "end"}
 ERRORS = ("error", "errors")
@@ -201,7 +202,7 @@ def _release(fields: Fields) -> str:
     amount = asked if isinstance(asked, str) else format_bytes(_number(fields, "requested_bytes"))
     said = f"{fields['hook']} was asked for {amount} and gave {format_bytes(_number(fields, 'freed_bytes'))}"
     took_s = _number(fields, "duration_s")
-    return said + (f" in {format_seconds(took_s)}" if took_s == took_s else "") + (
+    return said + (f" in {format_seconds(took_s)}" if took_s >= BRIEF_S else "") + (
         f": {fields['why']}" if fields.get("why") else "")
 
 

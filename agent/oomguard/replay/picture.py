@@ -103,7 +103,8 @@ def _draw_events(axes: Axes, found: Explanation, edge_mib: float) -> None:
         gave = f"\ngave {format_bytes(each.action.freed_bytes)}" if is_known else ""
         axes.annotate(f"{_plain(each.action.hook)}{gave}", (each.action.t_s - now_s, used_mib),
                       xytext=(24 + 84 * number, 34 if is_low else -48), textcoords="offset points", fontsize=9,
-                      color=_AWAY, arrowprops={"arrowstyle": "-|>", "color": _AWAY})
+                      color=_AWAY, arrowprops={"arrowstyle": "-|>", "color": _AWAY},
+                      bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1})
     others = [t_s - now_s for t_s in found.asked_s if t_s not in answered]
     if others:
         axes.plot(others, [edge_mib * 0.02] * len(others), "^", color=_AWAY, markersize=7, linestyle="none")
