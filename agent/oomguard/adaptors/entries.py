@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from oomguard.act.hooks import Request
 
 ENTRIES_COST = 1.0          # each has to be fetched or made anew
-BATCH_MOST = 256            # entries taken while the lock is held once: some tens of microseconds
+BATCH_MOST = 64             # entries taken while the lock is held once: some tens of microseconds
 SAMPLE_COUNT = 16           # entries that the estimate of what is held looks at
 SAMPLE_WITHIN = 4096        # among the first so many: walking on would hold the lock too long
 NEW_SHARE = 0.2             # weight of the newest mean size
@@ -37,8 +37,8 @@ class Entries(Adaptor):
     up, too, but not counted.
     """
 
-    __slots__ = ("_cache", "_count", "_held_bytes", "_is_exact", "_keys", "_keys_most", "_lock", "_mean_bytes", "_peek",
-                 "_size", "_takes_oldest")
+    __slots__ = ("_biggest_bytes", "_cache", "_count", "_held_bytes", "_is_exact", "_keys", "_keys_most", "_lock",
+                 "_mean_bytes", "_peek", "_size", "_takes_oldest")
 
     is_divisible = True
 
@@ -59,32 +59,34 @@ class Entries(Adaptor):
             UsageError: it is no mapping, or it needs a lock.
         """
         super().__init__(name, cost)
-        if not (hasattr(cache, "pop") and hasattr(cache, "__len__") and hasattr(cache, "__iter__")):
+        if not all(hasattr(cache, word) for word in ("pop", "__getitem__", "__iter__", "__len__")):
             raise UsageError(f"{name}: a {type(cache).__name__} is no mapping that entries can be popped from")
         if lock is None and type(cache) not in (dict, OrderedDict):
             raise UsageError(f"{name}: a {type(cache).__name__} needs lock=, the one that the app takes around it "
                              "(or post= the event loop's call_soon_threadsafe; or NO_LOCK, if it locks itself)")
         self._cache, self._lock = cache, NO_LOCK if lock is None else checked(lock)
         self._size: Size = size_bytes if size is None else size
+        has_own_size = hasattr(type(cache), "currsize")         # of the type: reading TTLCache's writes
         # A cache that measures by the same function knows what it holds.
-        self._is_exact = size is not None and size == getattr(cache, "getsizeof", None) and hasattr(cache, "currsize")
-        self._takes_oldest = hasattr(cache, "currsize") and hasattr(cache, "popitem")
+        self._is_exact = has_own_size and size is not None and size == getattr(cache, "getsizeof", None)
+        self._takes_oldest = has_own_size and hasattr(cache, "popitem")
         self._peek = _peek_of(cache)
         self._mean_bytes = self._held_bytes = NAN
         self._count = 0
+        self._biggest_bytes = 0.0
         self._keys: list[Any] = []
         self._keys_most = KEYS_FIRST
 
     def give(self, request: Request) -> float:
         """Give up entries until about so many bytes are free, the time is over or none is left."""
         until_s, wanted = stop_at_s(request), wanted_bytes(request)
-        freed_bytes = self._size_up(self._expired(until_s))[0]
+        freed_bytes = self._size_up(self._expired(until_s))
         self._keys, self._keys_most = [], KEYS_FIRST
         while freed_bytes < wanted and now_s() < until_s:
             gone = self._take(self._batch(wanted - freed_bytes), until_s)
             if not gone:
                 break
-            freed_bytes += self._size_up(gone)[0]
+            freed_bytes += self._size_up(gone)
         self._keys = []
         self._give_up_table(until_s)
         return freed_bytes
@@ -97,19 +99,16 @@ class Entries(Adaptor):
         seen: list[Any] = []
         if not under(self._lock, lambda: self._look(seen), 0.0):
             return self._held_bytes
-        if seen:
-            self._learn(sum(float(self._size(value)) for value in seen) / len(seen))
+        self._learn([float(self._size(value)) for value in seen])
         if not self._is_exact:
             self._held_bytes = max(self._mean_bytes * self._count, 1.0) if self._count else 0.0     # 0: none at all
         return self._held_bytes
 
     def _batch(self, left_bytes: float) -> int:
-        """Return how many entries to take next: half of what should do, so that one big one is not met too late."""
-        if self._mean_bytes != self._mean_bytes:
-            return 1
+        """Return how many entries to take next: so many that all may be as big as the biggest seen yet."""
         if math.isinf(left_bytes):
             return BATCH_MOST
-        return max(1, min(BATCH_MOST, int(left_bytes / max(self._mean_bytes, 1.0) / 2)))
+        return max(1, min(BATCH_MOST, int(left_bytes / self._biggest_bytes))) if self._biggest_bytes else 1
 
     def _take(self, count: int, until_s: float) -> list[Any]:
         gone: list[Any] = []
@@ -142,20 +141,17 @@ class Entries(Adaptor):
         self._keys.reverse()
         return bool(self._keys)
 
-    def _size_up(self, gone: list[Any]) -> tuple[float, int]:
-        """Let entries go, outside the lock: what their end does is the app's. Return the bytes, and how many."""
-        freed_bytes, held_bytes, count = 0.0, 0.0, len(gone)
+    def _size_up(self, gone: list[Any]) -> float:
+        """Let entries go, outside the lock: what their end does is the app's. Return the bytes."""
+        freed_bytes, sizes = 0.0, []
         while gone:
             value = gone.pop()
-            bytes_ = float(self._size(value))
-            if is_held(value, 1):
-                held_bytes += bytes_
-            else:
-                freed_bytes += bytes_
+            sizes.append(float(self._size(value)))
+            if not is_held(value, 1):
+                freed_bytes += sizes[-1]
             del value
-        if count:
-            self._learn((freed_bytes + held_bytes) / count)
-        return freed_bytes, count
+        self._learn(sizes)
+        return freed_bytes
 
     def _expired(self, until_s: float) -> list[Any]:
         """Return the values of the entries that have had their time: they cost nothing."""
@@ -192,9 +188,11 @@ class Entries(Adaptor):
             keys = list(islice(self._cache, 0, within, max(1, within // SAMPLE_COUNT)))
             seen.extend(value for key in keys if (value := self._peek(self._cache, key)) is not _GONE)
 
-    def _learn(self, mean_bytes: float) -> None:
-        old = self._mean_bytes
-        self._mean_bytes = mean_bytes if old != old else old + NEW_SHARE * (mean_bytes - old)
+    def _learn(self, sizes: list[float]) -> None:
+        if sizes:
+            mean_bytes, old = sum(sizes) / len(sizes), self._mean_bytes
+            self._mean_bytes = mean_bytes if old != old else old + NEW_SHARE * (mean_bytes - old)
+            self._biggest_bytes = max(self._biggest_bytes, *sizes)
 
 
 class _Gone:

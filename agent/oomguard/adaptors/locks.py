@@ -1,7 +1,7 @@
 """The app's own locks, held for moments, and never while somebody forks: a child would find them locked for ever.
 
-Contract: whoever forks waits until no adaptor holds a lock, and an adaptor waits for no lock while it keeps somebody
-from forking. So a lock is tried for, not waited on.
+Contract: whoever forks waits until no adaptor holds a lock, and an adaptor waits at most TRY_S for a lock while it
+keeps somebody from forking, since that one may hold this very lock. Then it lets go, and tries again.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     class Lock(Protocol):
         """What `threading.Lock`, `RLock`, `Condition` and multiprocessing's have in common."""
 
-        def acquire(self, blocking: bool = ..., /) -> bool:
+        def acquire(self, blocking: bool = ..., timeout: float = ..., /) -> bool:
             """Take it."""
 
         def release(self) -> object:
             """Give it back."""
 
-TRY_AGAIN_S = 0.001
+TRY_S = 0.02
+TRY_AGAIN_S = 0.001         # lets a fork come in between
 
 # Module state, since the interpreter's hooks at fork are per process and cannot be taken back. Re-entrant: what an
 # entry's own end does may come back here.
@@ -37,7 +38,7 @@ _registered: list[bool] = []
 class _NoLock:
     """Stands for: no lock is needed, or the app says so."""
 
-    def acquire(self, _blocking: bool = True, /) -> bool:
+    def acquire(self, _blocking: bool = True, _timeout: float = -1, /) -> bool:
         """Do nothing."""
         return True
 
@@ -59,7 +60,12 @@ def checked(lock: object) -> Lock:
         raise UsageError("an asyncio lock is for its event loop only: give post=loop.call_soon_threadsafe instead")
     if not callable(acquire) or not callable(getattr(lock, "release", None)):
         raise UsageError(f"{lock!r} is no lock: it needs acquire and release")
-    return lock  # type: ignore[return-value]  # duck-typed: just looked at
+    try:
+        if acquire(True, 0.0):
+            lock.release()  # type: ignore[attr-defined]  # looked at above
+    except TypeError as error:
+        raise UsageError(f"{lock!r} cannot be tried for: it needs acquire(blocking, timeout) ({error})") from None
+    return lock  # type: ignore[return-value]  # duck-typed: just tried
 
 
 @contextmanager
@@ -80,7 +86,7 @@ def under(lock: Lock, work: Callable[[], None], until_s: float, *, keeps_forks_o
     """
     while True:
         with unforked() if keeps_forks_out else nullcontext():
-            if lock.acquire(False):
+            if lock.acquire(True, min(max(until_s - now_s(), 0.0), TRY_S)):
                 try:
                     work()
                 finally:
