@@ -100,7 +100,7 @@ def read_all() -> list[Note]:
         path = os.path.join(folder(), name)
         try:
             notes.append(_read(path))
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
             sys.stderr.write(f"oomguard: helper: {path} is no note of ours and is set aside: {error}\n")
             with suppress(OSError):
                 os.rename(path, path + ".bad")

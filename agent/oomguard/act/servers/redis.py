@@ -19,8 +19,8 @@ CAREFUL_POLICY = "volatile-lru"     # where the operator's is noeviction: only k
 STEP_BYTES = 64 << 20               # before 6.2 a server stands still while it evicts: a step at a time
 LOOK_AGAIN_S = 0.01
 STALLED_S = 0.15                 # so long without any eviction: there is nothing more to evict
-RESIDENT_CHANGES_S = 0.11           # the server looks at its own resident size ten times a second
-LOOKS_MAX = 5
+RESIDENT_AGE_S = 0.1                # it looks at its own resident size so often, or hz times a second if that is less
+LOOKS_AFTER_RATIO = 1.25
 SLACK_BYTES = 256 << 10             # of clients' buffers, ours too
 ROUNDS_MAX = 8
 NEAR_RATIO = 0.1                    # what may be missing of what is wanted
@@ -220,16 +220,11 @@ def restore_alone(note: debts.Note, server: Redis) -> str:
 
 
 def _purge(server: Redis, task: Task) -> Info:
-    """Have the allocator give free pages back; return what the server tells once its resident size stands still."""
+    """Have the allocator give free pages back; return what the server tells once it has looked at itself since."""
     server.call("MEMORY", "PURGE")
-    info, last_bytes = server.info(), -1
-    for _ in range(LOOKS_MAX):
-        if abs(_resident(info) - last_bytes) < SLACK_BYTES or task.is_over():
-            break
-        last_bytes = _resident(info)
-        task.rest(RESIDENT_CHANGES_S)
-        info = server.info()
-    return info
+    hz = max(1, _number(server.info(), "hz", 10))
+    task.rest(LOOKS_AFTER_RATIO * max(RESIDENT_AGE_S, 1 / hz))
+    return server.info()
 
 
 def _counted(info: Info) -> int:

@@ -9,7 +9,7 @@ from oomguard.act.servers.ask import ServerError, Task
 from oomguard.decide.addresses import UNIX, split_address
 from oomguard.typed import Any, TypeVar
 
-CHUNK_BYTES = 65536
+CHUNK_BYTES = 16384
 LINE_MAX_BYTES = 8192
 
 Self = TypeVar("Self")
