@@ -546,7 +546,7 @@ def test_the_page_names_every_operation(real: Real) -> None:
     speaker.say("{}")
     taken = speaker.hear()["error"].removeprefix("op is one of ").split(", ")
     tables = PAGE[PAGE.index("## What an app may ask"):PAGE.index("## Bounds")]
-    assert sorted(taken) == sorted(set(re.findall(r"^\| `(\w+)` \| .* \| .* \|$", tables, re.MULTILINE)) - {"op"})
+    assert sorted(taken) == sorted(set(re.findall(r"^\| `(\w+)` \|.*\|.*\|$", tables, re.MULTILINE)) - {"op"})
 
 
 def test_the_page_states_the_bounds_of_the_code() -> None:
