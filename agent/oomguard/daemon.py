@@ -299,7 +299,8 @@ class Daemon:
             "rules": {"source": plan.source, "digest": plan.digest, "names": [rule.name for rule in plan.rules]},
             "listeners": {"subscribers": 0 if self._control is None else self._control.subscribers,
                           "pressure": int(self._sidecar is not None),
-                          **({} if self._listeners is None else self._listeners.status())},
+                          **({} if self._listeners is None else self._listeners.counts())},
+            "pressure": {**self._alarm.status(), **({} if self._listeners is None else self._listeners.status())},
             "started": {"as": list(self._options.started_as), "in": self._options.started_in,
                         "runtime_dir": self._options.runtime_dir},
             "dry_run": plan.is_dry_run, "warnings": self.warnings(), "agent_version": __version__, "pid": os.getpid()}

@@ -102,10 +102,15 @@ class Listeners:
         self._follow_socket()
         self._follow_monitor()
 
+    def counts(self) -> dict[str, int]:
+        """Return how many listen; of the bus only whether somebody could."""
+        return {"pressure": 0 if self._socket is None else len(self._socket.consumers),
+                "low_memory_monitor": int(self._monitor.is_on)}
+
     def status(self) -> dict[str, object]:
         """Return what `oomguard status` shows."""
         consumers = () if self._socket is None else self._socket.consumers
-        return {"pressure": len(consumers), "pressure_socket": None if self._socket is None else self._socket.path,
+        return {"socket": None if self._socket is None else self._socket.path,
                 "consumers": [{"pid": each.peer.pid, "uid": each.peer.uid, "told": each.told,
                                "wrote": each.wish.decode("ascii", "backslashreplace")} for each in consumers],
                 "low_memory_monitor": "on" if self._monitor.is_on else self._monitor.because or "starting"}

@@ -10,6 +10,7 @@ import pytest
 from oomguard.cli import doctor, doctor_guard, doctor_machine
 from oomguard.cli.doctor_findings import FAIL, OK, WARN, Finding, Site
 from oomguard.cli.doctor_guard import GUARD_CHECKS
+from oomguard.cli.doctor_listeners import LISTENER_CHECKS
 from oomguard.cli.doctor_machine import MACHINE_CHECKS
 
 V2 = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n"
@@ -39,7 +40,7 @@ def test_this_machine_can_be_guarded(tmp_path, capsys):
     assert run("--json", "--socket", str(tmp_path / "none")) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["can_guard"] is True
-    assert len(found["checks"]) == len(MACHINE_CHECKS) + len(GUARD_CHECKS)
+    assert len(found["checks"]) == len(MACHINE_CHECKS) + len(LISTENER_CHECKS) + len(GUARD_CHECKS)
     assert {check["verdict"] for check in found["checks"]} <= {OK, WARN}
     assert all(check["mend"] for check in found["checks"] if check["verdict"] != OK)
 
@@ -56,6 +57,7 @@ def test_a_failure_is_the_exit_code(monkeypatch, capsys):
     """One thing that is needed and fails makes it 1, and the text says what to do."""
     failing = Finding("memory", FAIL, "unknown", "mount /proc")
     monkeypatch.setattr(doctor, "MACHINE_CHECKS", (lambda site: failing,))
+    monkeypatch.setattr(doctor, "LISTENER_CHECKS", ())
     monkeypatch.setattr(doctor, "GUARD_CHECKS", ())
     assert run() == 1
     assert capsys.readouterr().out == """\

@@ -8,6 +8,7 @@ import textwrap
 
 from oomguard.cli.doctor_findings import FAIL, Check, Finding, Site
 from oomguard.cli.doctor_guard import GUARD_CHECKS
+from oomguard.cli.doctor_listeners import LISTENER_CHECKS
 from oomguard.cli.doctor_machine import MACHINE_CHECKS
 from oomguard.tell.log import escaped
 from oomguard.tell.paths import socket_path
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run every check; return 0 when this machine can be guarded, 1 when something that is needed fails."""
     site = Site(socket=args.socket or socket_path())
-    findings = [examine(check, site) for check in (*MACHINE_CHECKS, *GUARD_CHECKS)]
+    findings = [examine(check, site) for check in (*MACHINE_CHECKS, *LISTENER_CHECKS, *GUARD_CHECKS)]
     can_guard = all(finding.verdict != FAIL for finding in findings)
     if args.json:
         checks = [finding._asdict() for finding in findings]

@@ -81,6 +81,11 @@ class PressureAlarm:
         self._is_owed, self._early_from_s = False, at_s + EARLY_TICK_EVERY_S
         return True
 
+    def status(self) -> dict[str, object]:
+        """Return what `oomguard status` shows."""
+        return {"wakes": self.wakes, "sources": [
+            {"path": source.path, "how": source.how, "because": source.because or None} for source in self.sources]}
+
     def ticked(self) -> None:
         """Note an ordinary tick: it has seen what an early one would have seen."""
         self._is_owed = False
