@@ -26,7 +26,7 @@ INSTALL_TIMEOUT_S = 600
 # Debian 13: systemd 257 (its libsystemd speaks the memory-pressure protocol), Python 3.13, Linux 6.12.
 SUITE = "trixie"
 PACKAGES = ("systemd", "systemd-sysv", "udev", "dbus", "python3", "python3-psutil", "python3-yaml",
-            "python3-msgspec", "redis-server", "linux-image-cloud-amd64")
+            "python3-msgspec", "python3-jeepney", "libglib2.0-0t64", "redis-server", "linux-image-cloud-amd64")
 DISK_SIZE = "1G"  # sparse: 0.2 GB are written
 MASKED = ("redis-server.service", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer",
           "fstrim.timer", "systemd-tmpfiles-clean.timer", "getty.target")
