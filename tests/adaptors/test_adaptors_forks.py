@@ -75,8 +75,16 @@ def test_a_child_of_a_collection_still_collects() -> None:
     stop = threading.Event()
     garbage = Garbage()
 
+    class Slow:
+        def __init__(self) -> None:
+            self.myself = self
+
+        def __del__(self) -> None:
+            stop.wait(0.005)                # others run, and fork, in the middle of a collection
+
     def collect() -> None:
         while not stop.is_set():
+            Slow()
             garbage(ask(1))
 
     def use() -> None:
