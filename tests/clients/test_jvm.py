@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from talking import TRIM, Start, comes_back, dies_of_memory, exec_, lives_to_its_end, talks
+from talking import TRIM, Start, charge_here, comes_back, dies_of_memory, exec_, lives_to_its_end, talks
 
 CLIENT = Path(__file__).parents[2] / "agent" / "clients" / "jvm"
 PROGRAMS = Path(__file__).parent / "programs"
@@ -29,6 +29,7 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = re.search(r"javac (\d+)", version.stdout + version.stderr)
     if found is None or int(found[1]) < OLDEST:
         pytest.skip(f"javac is older than {OLDEST}")
+    charge_here(*Path(shutil.which("javac") or "").resolve().parents[1].glob("lib/server/*.so"))
     out = tmp_path_factory.mktemp("classes")
     (out / "Player.java").write_text(_block())
     compile_(out, *CLIENT.glob("oomguard/*.java"), *PROGRAMS.glob("*.java"), out / "Player.java")

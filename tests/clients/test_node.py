@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from talking import TRIM, Start, comes_back, dies_of_memory, exec_, lives_to_its_end, talks
+from talking import TRIM, Start, charge_here, comes_back, dies_of_memory, exec_, lives_to_its_end, talks
 
 CLIENT = Path(__file__).parents[2] / "agent" / "clients" / "node"
 PROGRAMS = Path(__file__).parent / "programs"
@@ -24,6 +24,8 @@ def node() -> str:
     found = shutil.which("node")
     if found is None:
         pytest.skip("node is not installed")
+    linked = subprocess.run(["ldd", found], capture_output=True, text=True)
+    charge_here(Path(found).resolve(), *map(Path, re.findall(r"=> (/\S+)", linked.stdout)))
     return found
 
 
