@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "end_to_end"))
 
-from guarded import Guard  # noqa: E402  the path above leads to it
+from guarded import Guard
 
 
 @pytest.fixture
