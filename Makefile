@@ -1,13 +1,14 @@
 # Each target sets itself up: a virtual environment in .venv, and, where we are root on Debian, the programs that
-# tests run for real. `make help` lists the targets.
+# tests run for real (RUNLEVEL=1: installed, not started). `make help` lists the targets.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-APT    := redis-server nodejs dbus
+APT    := redis-server memcached nginx-light nodejs openjdk-17-jdk-headless dbus libglib2.0-dev tmux prometheus
 QUIET_APT = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
   for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
-  [ -z "$$missing" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; }; fi
+  [ -z "$$missing" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+    apt-get install -qq -y --no-install-recommends -o DPkg::Lock::Timeout=180 $$missing >/dev/null; }; fi
 
 .PHONY: help demo test test-all lint types wheel-test bench model clean
 
@@ -17,13 +18,13 @@ help:                   ## this list
 demo: $(VENV)/demo.stamp    ## a real app killed without the guard and alive with it, and a picture of both
 	$(BIN)/oomguard demo --plot out/demo.png $(ARGS)
 
-test: $(VENV)/dev.stamp     ## unit, cgroup, kernel-kill, redis and node tests
+test: $(VENV)/dev.stamp     ## unit, cgroup, kernel-kill, server, runtime and bus tests
 	@missing=; $(call QUIET_APT,$(APT))
 	$(BIN)/python -m pytest $(ARGS)
 
-test-all: $(VENV)/dev.stamp ## the same, and the virtual devices (builds a Debian image the first time)
-	@missing=; $(call QUIET_APT,$(APT))
-	OOMGUARD_DEVICE=1 $(BIN)/python -m pytest $(ARGS)
+test-all: $(VENV)/dev.stamp ## the same, and a browser, a thousand kills, and a virtual device (builds its image the first time)
+	@missing=; $(call QUIET_APT,$(APT) chromium)
+	OOMGUARD_DEVICE=1 OOMGUARD_BROWSER=1 $(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/dev.stamp     ## ruff and the import rules
 	$(BIN)/ruff check agent tests bench setup.py
