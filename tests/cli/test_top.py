@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -13,7 +13,7 @@ from oomguard.cli import top as top_verb
 class FakeTop:
     """Notes what it was made with."""
 
-    made: list[Any] = []
+    made: ClassVar[list[Any]] = []
 
     def __init__(self, path: str, every_s: float, ui: Any, screen: Any) -> None:
         self.made.append((path, every_s, ui.sort, ui.is_ascii))
