@@ -106,12 +106,19 @@ def rss_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
 
 
+def joined(enclosure: Enclosure | None, *argv: str) -> tuple[str, ...]:
+    """Return a command that runs in a cgroup; by a shell, for tests have threads and preexec_fn does not like them."""
+    if enclosure is None:
+        return argv
+    return ("sh", "-c", f'echo 0 >"{enclosure.directory}/cgroup.procs" && exec "$@"', "sh", *argv)
+
+
 class Program:
     """A server that ends with the test."""
 
     def __init__(self, *argv: str, enclosure: Enclosure | None = None, **more: Any) -> None:
         more = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | more
-        self.process = subprocess.Popen(argv, preexec_fn=enclosure.join if enclosure else None, **more)
+        self.process = subprocess.Popen(joined(enclosure, *argv), **more)
         self.pid = self.process.pid
 
     def end(self) -> None:
@@ -132,8 +139,8 @@ class Redis(Program):
     def __init__(self, folder: Path, *options: str, enclosure: Enclosure | None = None) -> None:
         self.port, self.path = free_port(), f"{folder}/redis.sock"
         self.cli = tool("redis-cli")
-        super().__init__(tool("redis-server"), "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.path,
-                         "--save", "", "--dir", str(folder), *options, enclosure=enclosure)
+        super().__init__(tool("redis-server"), "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket",
+                         self.path, "--save", "", "--dir", str(folder), *options, enclosure=enclosure)
         self.password = options[options.index("--requirepass") + 1] if "--requirepass" in options else ""
         until(lambda: "PONG" in self.do("PING"), "redis")
 

@@ -1,4 +1,4 @@
-"""Servers that flood, hang, hang up, lie or say nonsense: each gives a failure with a reason, and the helper goes on."""
+"""Servers that flood, hang, hang up, lie or say nonsense: each hook fails with a reason, and the helper goes on."""
 
 from __future__ import annotations
 

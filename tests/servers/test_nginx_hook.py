@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import MIB, Guarding, Program, cgroup_bytes, faking, free_port, is_open, tool, until
+from serving import MIB, Guarding, Program, cgroup_bytes, faking, free_port, is_open, joined, tool, until
 
 from oomguard.decide.plan import HookPlan
 from oomguard.enclosure import Enclosure
 
 Start = Callable[..., Any]
 BODY_BYTES = 256 * 1024
+WRITE_FILES = ("mkdir -p a/bc && for i in 1 2 3 4; do n=$(echo $i | md5sum | cut -c1-32); "
+               "dd if=/dev/zero of=a/bc/$n bs=1M count=5 status=none; done; sync -f a")
 
 
 def plan(cache: Path, **more: Any) -> HookPlan:
@@ -94,8 +96,9 @@ def test_the_coldest_files_of_a_real_cache_go_and_nginx_goes_on(
         assert abs(outcome.freed_bytes - fell) < MIB
         assert nginx.get("0")[0] == "HIT"
         verdicts = [nginx.get(str(i)) for i in range(120)]
-        assert sum(verdict == "MISS" for verdict, _ in verdicts) == 120 - (30 * MIB - 10 * MIB) // BODY_BYTES + 1 \
-            or sum(verdict == "MISS" for verdict, _ in verdicts) in range(38, 44)
+        missed = sum(verdict == "MISS" for verdict, _ in verdicts)
+        assert missed * BODY_BYTES >= 9 * MIB
+        assert missed < 60, "the others are still there"
         assert all(len(body) == BODY_BYTES for _, body in verdicts)
 
 
@@ -168,9 +171,7 @@ def test_on_a_disk_files_stay_and_their_page_cache_goes(
     group = enclosure()
     folder = Path(tempfile.mkdtemp(prefix="ogs-", dir="/var/tmp"))
     try:
-        made = subprocess.run(["sh", "-c", "mkdir -p a/bc && for i in 1 2 3 4; do n=$(echo $i | md5sum | cut -c1-32); "
-                               "dd if=/dev/zero of=a/bc/$n bs=1M count=5 status=none; done; sync -f a"],
-                              cwd=folder, preexec_fn=group.join)
+        made = subprocess.run(joined(group, "sh", "-c", WRITE_FILES), cwd=folder)
         assert made.returncode == 0
 
         def cached() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,28 @@ def test_what_is_needed_comes_back_and_the_operators_settings_with_it(
     assert server.do("DBSIZE") != "0"
 
 
+def test_a_server_that_grows_meanwhile_is_not_emptied(guard: Guarding, start: Start, folder: Path) -> None:
+    """Its resident memory rises while it evicts: four times what is needed is the end."""
+    server = start(Redis, folder)
+    server.fill(4000, 20_000, prefix="old")
+    is_over = threading.Event()
+
+    def grow() -> None:
+        for i in range(100_000):
+            if is_over.is_set():
+                return
+            server.fill(200, 20_000, prefix=f"new{i}-")
+
+    writer = threading.Thread(target=grow)
+    writer.start()
+    outcome = guard.ask(plan(server.address, deadline_s=3.0), needed_bytes=5 * MIB)
+    is_over.set()
+    writer.join()
+    assert outcome.ok, outcome.why
+    assert server.info("used_memory") > 30 * MIB
+    assert settings(server) == ("0", "noeviction")
+
+
 def test_all_and_a_share(guard: Guarding, start: Start, folder: Path) -> None:
     """A quarter is a quarter of the data; all leaves nothing that may go."""
     server = start(Redis, folder)
@@ -81,7 +104,8 @@ def test_the_operators_own_policy_is_used(guard: Guarding, start: Start, folder:
     """A cache evicts by its own policy, over a unix socket too, and with a password from a file."""
     secret = folder / "secret"
     secret.write_text("s3cret\n")
-    server = start(Redis, folder, "--maxmemory-policy", "allkeys-lfu", "--maxmemory", "300mb", "--requirepass", "s3cret")
+    server = start(Redis, folder, "--maxmemory-policy", "allkeys-lfu", "--maxmemory", "300mb",
+                   "--requirepass", "s3cret")
     server.fill(2000, 20_000)
     hook = plan(f"unix:{server.path}", policy="", password_file=str(secret))
     assert guard.ask(hook, needed_bytes=10 * MIB).ok
@@ -150,7 +174,7 @@ def test_settings_come_back_when_the_daemon_is_gone(guard: Guarding, start: Star
 def test_a_killed_helper_leaves_a_note_and_the_next_one_puts_it_right(
     guarding: Callable[..., Guarding], start: Start, folder: Path,
 ) -> None:
-    """After kill -9 in the middle the server is lowered and the note there; a helper that starts needs no hook for it."""
+    """After kill -9 the note is there; the next helper reads it as it starts, without any hook of redis."""
     server = start(Redis, folder, "--maxmemory", "500mb")
     slow(server)
     first = guarding()

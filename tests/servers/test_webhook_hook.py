@@ -19,7 +19,7 @@ from oomguard.decide.plan import HookPlan
 class Handler(BaseHTTPRequestHandler):
     """Remembers what was posted, and answers what the test says."""
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """Take a request."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.seen.append((self.path, dict(self.headers), json.loads(body)))

@@ -1,4 +1,4 @@
-"""Whatever bytes a server sends, in whatever pieces: RESP, memcached's text, HTTP and WebSocket give a value or a ServerError."""
+"""Whatever bytes a server sends, in whatever pieces: each parser gives a value or a ServerError."""
 
 from __future__ import annotations
 
@@ -113,8 +113,8 @@ def test_stats_are_read_as_they_were_written(told: dict[str, str], cuts: list[in
     assert Talk(data, cuts).stats() == told
 
 
-@given(st.sampled_from([websocket.TEXT, websocket.PONG]), st.binary(max_size=125) | st.binary(min_size=125, max_size=70_000),
-       st.binary(min_size=4, max_size=4))
+@given(st.sampled_from([websocket.TEXT, websocket.PONG]),
+       st.binary(max_size=125) | st.binary(min_size=125, max_size=70_000), st.binary(min_size=4, max_size=4))
 def test_a_frame_of_ours_is_what_a_server_unmasks(kind: int, data: bytes, key: bytes) -> None:
     """Header, length in its shortest form, key and masked bytes are as RFC 6455 has them."""
     frame = websocket.write_frame(kind, data, key)

@@ -39,6 +39,10 @@ class Ask(NamedTuple):
     processes: tuple[tuple[int, int], ...]      # the target's, each with its start time in clock ticks
     is_dry_run: bool
 
+    def is_share(self) -> bool:
+        """Return whether a share of what the server holds is asked for, or all, and not a number of bytes."""
+        return self.release_all or self.ratio == self.ratio
+
     def wanted_bytes(self, held_bytes: int) -> int:
         """Return how much to free of a server that holds so much."""
         if self.release_all:

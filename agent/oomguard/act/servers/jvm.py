@@ -46,7 +46,7 @@ def release(ask: Ask, task: Task) -> Freed:
             continue
         freed_bytes += one.bytes or 0
         remarks.append(one.remark)
-        if freed_bytes >= ask.needed_bytes and not ask.release_all and ask.ratio != ask.ratio:
+        if freed_bytes >= ask.needed_bytes and not ask.is_share():
             break
     else:
         if all(remark.startswith("pid ") for remark in remarks):

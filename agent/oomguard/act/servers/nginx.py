@@ -63,12 +63,11 @@ def _coldest(folder_fd: int, ask: Ask, task: Task) -> tuple[list[CacheFile], int
     """Return the coldest files that hold what is wanted together, coldest first, and what all hold."""
     heap: list[tuple[float, int, str]] = []         # warmest first: by the time since, negated
     kept_bytes = held_bytes = 0
-    is_share = ask.release_all or ask.ratio == ask.ratio
     for file in _walk(folder_fd, task):
         held_bytes += file.bytes
         heappush(heap, (-file.touched_s, file.bytes, file.path))
         kept_bytes += file.bytes
-        while len(heap) > HEAP_MAX or (not is_share and kept_bytes - heap[0][1] >= ask.needed_bytes):
+        while len(heap) > HEAP_MAX or (not ask.is_share() and kept_bytes - heap[0][1] >= ask.needed_bytes):
             kept_bytes -= heappop(heap)[1]
     wanted_bytes = ask.wanted_bytes(held_bytes)
     while heap and kept_bytes - heap[0][1] >= wanted_bytes:

@@ -23,6 +23,7 @@ RESIDENT_AGE_S = 0.1                # it looks at its own resident size so often
 LOOKS_AFTER_RATIO = 1.25
 SLACK_BYTES = 256 << 10             # of clients' buffers, ours too
 ROUNDS_MAX = 8
+EVICTED_MAX_RATIO = 4               # times what is needed; a share of the data is never more than that share
 NEAR_RATIO = 0.1                    # what may be missing of what is wanted
 LAST_LOOK_S = 0.7                   # after the deadline, at what it came to
 
@@ -88,13 +89,14 @@ def release(ask: Ask, task: Task) -> Freed:
     with _connected(ask, task) as server, debts.alone_with(_identity(server, ask.address)):
         debt = debts.Note("redis", ask.address, ask.user, ask.password_file, ())
         _settle_alone(debt, server)
-        before = server.info()
+        before = _fresh(server, task)
         wanted_bytes = _wanted(ask, before)
         policy = _policy(ask, before, server.setting("maxmemory-policy"))
         if ask.is_dry_run:
             return Freed(None, f"dry run: would evict {wanted_bytes} bytes by {policy}")
         try:
-            remark = _evict_in_rounds(server, debt, policy, wanted_bytes, task)
+            at_most = 1 if ask.is_share() else EVICTED_MAX_RATIO
+            remark = _evict_in_rounds(server, debt, policy, before, wanted_bytes, at_most, task)
         finally:
             _put_back(debt)
     with _connected(ask, Task(LAST_LOOK_S) if task.is_over() else task) as server:
@@ -119,26 +121,33 @@ def _policy(ask: Ask, info: Info, operators: str) -> str:
     return policy
 
 
-def _evict_in_rounds(server: Redis, debt: debts.Note, policy: str, wanted_bytes: int, task: Task) -> str:
-    """Evict until so much has left the process; return a remark where it did not.
+def _evict_in_rounds(
+    server: Redis, debt: debts.Note, policy: str, first: Info, wanted_bytes: int, at_most: int, task: Task,
+) -> str:
+    """Evict until so much has left the process, and never more than `at_most` times that; return a remark where it
+    did not.
 
     Small values leave pages that are half empty: of 50 MB of values of 1 kB the kernel got 19 (measured). So what is
     still missing is evicted in a next round, whose yield is better, since those pages get emptier.
     """
-    first = info = server.info()
+    info = first
+    least_bytes = max(1, _counted(first) - at_most * wanted_bytes)      # 0 would mean no bound
     operators = debts.Setting("maxmemory-policy", server.setting("maxmemory-policy"), (policy,))
     lowered = _Lowered(server, debt, server.setting("maxmemory"), operators)
     for _ in range(ROUNDS_MAX):
         missing_bytes = wanted_bytes - (_resident(first) - _resident(info))
         if missing_bytes <= NEAR_RATIO * wanted_bytes:
             return ""
-        remark = lowered.to(max(1, _counted(info) - missing_bytes), policy, task)       # 0 would mean no bound
+        if _counted(info) <= least_bytes + SLACK_BYTES:
+            break
+        remark = lowered.to(max(least_bytes, _counted(info) - missing_bytes), policy, task)
         if task.is_over():
             return "partial: out of time"
-        info = _purge(server, task)
+        server.call("MEMORY", "PURGE")
+        info = _fresh(server, task)
         if remark:
             return remark
-    return "partial: the allocator keeps pages that are half empty"
+    return "" if at_most == 1 else "partial: the allocator keeps pages that are half empty, or it grows meanwhile"
 
 
 class _Lowered:
@@ -219,9 +228,8 @@ def restore_alone(note: debts.Note, server: Redis) -> str:
     return ", ".join(done)
 
 
-def _purge(server: Redis, task: Task) -> Info:
-    """Have the allocator give free pages back; return what the server tells once it has looked at itself since."""
-    server.call("MEMORY", "PURGE")
+def _fresh(server: Redis, task: Task) -> Info:
+    """Return what the server tells once it has looked at itself anew; what it knows may be of before the last fill."""
     hz = max(1, _number(server.info(), "hz", 10))
     task.rest(LOOKS_AFTER_RATIO * max(RESIDENT_AGE_S, 1 / hz))
     return server.info()
