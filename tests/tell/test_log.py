@@ -93,7 +93,7 @@ def test_any_text_stays_on_one_printable_line(text, key):
     """Whatever a cgroup calls itself, one event is one line of printable characters within the bound."""
     ends = os.pipe()
     log = Log(ends[1])
-    log.event("e", **{key: text}, target=text)
+    log.event("e", **({key: text} | {"target": text}))
     log.close()
     raw = os.read(ends[0], 1 << 20)
     os.close(ends[0])

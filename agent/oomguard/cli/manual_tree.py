@@ -51,7 +51,9 @@ class Command(NamedTuple):
 def tree_of(parser: argparse.ArgumentParser, path: tuple[str, ...] = ("oomguard",), words: str = "") -> Command:
     """Return a parser as a tree. argparse has no public way to look into it: the names below are stable since 2.7."""
     formatter = parser._get_formatter()
-    options, arguments, commands = [], [], []
+    options: list[Option] = []
+    arguments: list[Option] = []
+    commands: list[Command] = []
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             told = {choice.dest: choice.help or "" for choice in action._choices_actions}
