@@ -50,7 +50,8 @@ def served(guarded_device: lab.Device) -> lab.Device:
 
 
 def counts(device: lab.Device, name: str = "player") -> dict[str, float]:
-    found: dict[str, float] = json.loads(device.sh('until [ -e "$1" ]; do sleep 0.1; done; cat "$1"', f"/run/{name}.json"))
+    said = device.sh('until [ -e "$1" ]; do sleep 0.1; done; cat "$1"', f"/run/{name}.json")
+    found: dict[str, float] = json.loads(said)
     return found
 
 
@@ -85,7 +86,7 @@ def test_libsystemd_hears_the_service_over_kills_restarts_and_stops(served: lab.
     assert log.count("event=pressure-socket") == 4
     assert log.count("consumers=1 kept_by=\"the service manager\"") == 3
     assert log.count("event=consumer-came") == 1
-    assert "1" == served.sh("systemctl show -P NFileDescriptorStore oomguard")
+    assert served.sh("systemctl show -P NFileDescriptorStore oomguard") == "1"
 
 
 def test_an_app_that_ends_is_let_go(served: lab.Device) -> None:
@@ -96,7 +97,7 @@ def test_an_app_that_ends_is_let_go(served: lab.Device) -> None:
 
 
 def test_without_the_store_it_melts(served: lab.Device) -> None:
-    """The same program at a socket that dies with its guard: thousands of callbacks a second. Why the store is there."""
+    """The same program at a socket that dies with its guard makes thousands of callbacks a second."""
     served.sh("""
         systemd-run -q --unit=bare -p Type=notify -p RuntimeDirectory=bare env RUNTIME_DIRECTORY=/run/bare $1
         until [ -S /run/bare/pressure.sock ]; do sleep 0.1; done
