@@ -112,7 +112,7 @@ class Link:
         try:
             self._connection = connected(self._path, CONNECT_S)
         except (NobodyListensError, NotPermittedError) as error:
-            self.trouble = str(error)
+            self.trouble = str(error).partition(": start one")[0]      # the page says that it looks again
             return
         self._connection.setblocking(False)
         self._lines = Lines(REPLY_MAX_BYTES)
