@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-APT    := redis-server memcached nginx-light nodejs openjdk-17-jdk-headless dbus libglib2.0-dev tmux prometheus \
+APT    := redis-server memcached nginx-light nodejs openjdk-17-jdk-headless dbus libglib2.0-0 libglib2.0-bin tmux prometheus \
           mandoc groff zsh fish
 QUIET_APT = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
   for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
