@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import shutil
 import signal
@@ -25,6 +26,7 @@ from oomguard.enclosure import Enclosure
 
 PATIENCE_S = 30.0       # how long a test waits for what must come; no assertion depends on the time it took
 MIB = 1 << 20
+MMAPPED = {"MALLOC_MMAP_THRESHOLD_": "131072"}     # docs/rules.md: how a memcached that gives back is started
 
 
 def until(is_true: Callable[[], Any], what: str) -> Any:
@@ -182,10 +184,10 @@ class Redis(Program):
 class Memcached(Program):
     """A memcached of its own."""
 
-    def __init__(self, *options: str, enclosure: Enclosure | None = None) -> None:
+    def __init__(self, *options: str, enclosure: Enclosure | None = None, is_mmapped: bool = True) -> None:
         self.port = free_port()
         super().__init__(tool("memcached"), "-u", "root", "-U", "0", "-l", "127.0.0.1", "-p", str(self.port), *options,
-                         enclosure=enclosure)
+                         enclosure=enclosure, env=os.environ | (MMAPPED if is_mmapped else {}))
         until(lambda: is_open(self.port), "memcached")
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from serving import Guarding, faking, free_port
+from serving import Guarding, faking, free_port, until
 
 from oomguard.act.servers import debts
 from oomguard.decide.plan import HookPlan
@@ -140,12 +140,12 @@ def test_floods_leave_nothing_behind_in_the_helper(guard: Guarding) -> None:
         def state() -> tuple[int, int]:
             return len(os.listdir(f"/proc/{helper}/fd")), len(os.listdir(f"/proc/{helper}/task"))
 
+        until(lambda: state()[1] == 1, "the end of its threads")
         before, before_kb = state(), resident_kb(helper)
         for _ in range(25):
             for ticket in [guard.start(hook(kind, fake.address)) for kind in KINDS]:
                 assert not guard.wait(ticket).ok
-        guard.turn()
-        assert state() == before
+        until(lambda: state() == before, "as many descriptors and threads as before")
         assert resident_kb(helper) < before_kb + 4096
 
 

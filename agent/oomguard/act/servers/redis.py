@@ -13,15 +13,15 @@ from oomguard.act.servers import debts, resp
 from oomguard.act.servers.ask import Ask, Freed, ServerError, Task
 from oomguard.act.servers.secret import read_secret
 from oomguard.act.servers.stream import Connection
-from oomguard.clock import now_s
 
 CAREFUL_POLICY = "volatile-lru"     # where the operator's is noeviction: only keys that were to go anyway
 STEP_BYTES = 64 << 20               # before 6.2 a server stands still while it evicts: a step at a time
 LOOK_AGAIN_S = 0.01
-STALLED_S = 0.15                 # so long without any eviction: there is nothing more to evict
+STALLED_LOOKS = 5                   # so often without any eviction: there is nothing more, and writes are refused
 RESIDENT_AGE_S = 0.1                # it looks at its own resident size so often, or hz times a second if that is less
 LOOKS_AFTER_RATIO = 1.25
 SLACK_BYTES = 256 << 10             # of clients' buffers, ours too
+SPARE_BYTES = 4 << 20
 ROUNDS_MAX = 8
 EVICTED_MAX_RATIO = 4               # times what is needed; a share of the data is never more than that share
 NEAR_RATIO = 0.1                    # what may be missing of what is wanted
@@ -89,7 +89,7 @@ def release(ask: Ask, task: Task) -> Freed:
     with _connected(ask, task) as server, debts.alone_with(_identity(server, ask.address)):
         debt = debts.Note("redis", ask.address, ask.user, ask.password_file, ())
         _settle_alone(debt, server)
-        before = _fresh(server, task)
+        before = server.info()
         wanted_bytes = _wanted(ask, before)
         policy = _policy(ask, before, server.setting("maxmemory-policy"))
         if ask.is_dry_run:
@@ -102,13 +102,18 @@ def release(ask: Ask, task: Task) -> Freed:
     with _connected(ask, Task(LAST_LOOK_S) if task.is_over() else task) as server:
         after = server.info()
     evicted = f"evicted {_counted(before) - _counted(after)} bytes of data"
-    return Freed(max(0, _resident(before) - _resident(after)), f"{remark}; {evicted}" if remark else evicted)
+    return Freed(max(0, _resident_at_once(before) - _resident(after)), f"{remark}; {evicted}" if remark else evicted)
 
 
 def _wanted(ask: Ask, info: Info) -> int:
     if info.get("role") == "slave":
         raise ServerError("it is a replica, which evicts nothing itself: name its master")
     return ask.wanted_bytes(max(0, _number(info, "used_memory") - _number(info, "used_memory_startup", 0)))
+
+
+def _floor(info: Info) -> int:
+    """Return how low maxmemory may go: below what is no data, with some room, every write would be refused."""
+    return _number(info, "used_memory_overhead", 0) + SPARE_BYTES
 
 
 def _policy(ask: Ask, info: Info, operators: str) -> str:
@@ -131,11 +136,12 @@ def _evict_in_rounds(
     still missing is evicted in a next round, whose yield is better, since those pages get emptier.
     """
     info = first
-    least_bytes = max(1, _counted(first) - at_most * wanted_bytes)      # 0 would mean no bound
+    least_bytes = max(_floor(first), _counted(first) - at_most * wanted_bytes)
     operators = debts.Setting("maxmemory-policy", server.setting("maxmemory-policy"), (policy,))
     lowered = _Lowered(server, debt, server.setting("maxmemory"), operators)
     for _ in range(ROUNDS_MAX):
-        missing_bytes = wanted_bytes - (_resident(first) - _resident(info))
+        missing_bytes = wanted_bytes if info is first else \
+            wanted_bytes - (_resident_at_once(first) - _resident(info))
         if missing_bytes <= NEAR_RATIO * wanted_bytes:
             return ""
         if _counted(info) <= least_bytes + SLACK_BYTES:
@@ -183,14 +189,14 @@ class _Lowered:
 def _wait(server: Redis, step_bytes: int, task: Task) -> Info:
     """Wait until it has come down to a step, evicts no more, or time is up."""
     info = server.info()
-    seen, seen_s = info.get("evicted_keys"), now_s()
-    while _counted(info) > step_bytes and now_s() < seen_s + STALLED_S:
+    seen, still = info.get("evicted_keys"), 0
+    while _counted(info) > step_bytes and still < STALLED_LOOKS:
         task.rest(LOOK_AGAIN_S)
         if task.is_over():
             break
         info = server.info()
-        if info.get("evicted_keys") != seen:
-            seen, seen_s = info.get("evicted_keys"), now_s()
+        still = still + 1 if info.get("evicted_keys") == seen else 0
+        seen = info.get("evicted_keys")
     return info
 
 
@@ -238,6 +244,11 @@ def _fresh(server: Redis, task: Task) -> Info:
 def _counted(info: Info) -> int:
     """Return the bytes that maxmemory is compared with."""
     return _number(info, "used_memory") - _number(info, "mem_not_counted_for_evict", 0)
+
+
+def _resident_at_once(info: Info) -> int:
+    """Return the resident size without waiting for a fresh figure: what was filled since must at least be there."""
+    return max(_resident(info), _number(info, "used_memory"))
 
 
 def _resident(info: Info) -> int:
