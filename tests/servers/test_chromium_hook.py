@@ -114,9 +114,11 @@ def both(
 def test_decoded_images_go_and_the_kill_is_averted(
     guard: Guarding, start: Start, folder: Path, enclosure: Callable[..., Enclosure],
 ) -> None:
-    """A page that shows picture after picture: killed unguarded within its limit, alive with the hook."""
+    """A page that shows picture after picture: unguarded it ends within its limit, by the kernel's kill or, when shared
+    memory is refused instead (seen in one run of four), by standing still for good; with the hook it goes on.
+    """
     unguarded, guarded = both(guard, start, folder, enclosure, IMAGES, 450 * MIB)
-    assert unguarded[0] >= 1
+    assert unguarded[0] >= 1 or unguarded[4] < 4 * LIVED_S
     assert guarded[0] == 0
     assert guarded[4] > 10 * LIVED_S, "the page goes on"
     assert max(guarded[2]) > 60 * MIB

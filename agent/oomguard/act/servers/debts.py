@@ -119,6 +119,7 @@ def settle(note: Note, task: Task) -> str:
 def settle_all(is_ending: Callable[[], bool], first_rest_s: float = 0.0) -> None:
     """Put everything back, however long it takes; for a thread of its own. Ends with the last note."""
     backoff_s = FIRST_BACKOFF_S
+    said: set[str] = set()
     pause = Task(first_rest_s)
     while True:
         pause.rest(first_rest_s)
@@ -131,7 +132,8 @@ def settle_all(is_ending: Callable[[], bool], first_rest_s: float = 0.0) -> None
                 continue
             except (ServerError, OSError) as error:
                 done = f"{note.kind} at {note.address} still has our settings, tried again: {error}"
-            if done:
+            if done and done not in said:       # a server that stays away is told of once
+                said.add(done)
                 sys.stderr.write(f"oomguard: helper: {done}\n")
         if not any_noted() or is_ending():
             return

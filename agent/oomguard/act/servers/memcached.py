@@ -8,8 +8,8 @@ their class, or go. One page of each class in use stays, and so do the hash tabl
 the start (-L, or a restartable cache) is never given back. Needs slab_reassign, on by default since 1.5.
 
 glibc spoils it from the second release on: the first freed page makes it take later ones from its heap, where
-freed ones stay (tried: of 25 MiB each time 25, then 10, then 0). A memcached started with MALLOC_MMAP_THRESHOLD_=131072 in its
-environment gives back every time. So where its process can be seen, what is freed is what that fell by.
+freed ones stay (tried: of 25 MiB each time 25, then 10, then 0). A memcached with MALLOC_MMAP_THRESHOLD_=131072
+in its environment gives back every time. So where its process can be seen, what is freed is what that fell by.
 """
 
 from __future__ import annotations

@@ -6,13 +6,18 @@ What is freed is what `used_memory_rss` fell by: evicted bytes that the allocato
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from oomguard.act.servers import debts, resp
+from oomguard.act.servers import debts
 from oomguard.act.servers.ask import Ask, Freed, ServerError, Task
-from oomguard.act.servers.secret import read_secret
-from oomguard.act.servers.stream import Connection
+from oomguard.act.servers.redis_client import (
+    Info,
+    Redis,
+    connected,
+    counted,
+    identity,
+    number,
+    resident,
+    resident_at_once,
+)
 
 CAREFUL_POLICY = "volatile-lru"     # where the operator's is noeviction: only keys that were to go anyway
 STEP_BYTES = 64 << 20               # before 6.2 a server stands still while it evicts: a step at a time
@@ -27,58 +32,6 @@ EVICTED_MAX_RATIO = 4               # times what is needed; a share of the data 
 NEAR_RATIO = 0.1                    # what may be missing of what is wanted
 LAST_LOOK_S = 0.7                   # after the deadline, at what it came to
 
-Info = dict[str, str]
-
-
-class Redis:
-    """A connection that has been let in."""
-
-    __slots__ = ("_connection",)
-
-    def __init__(self, connection: Connection, user: str, password_file: str) -> None:
-        self._connection = connection
-        if password_file:
-            password = read_secret(password_file)
-            self.call("AUTH", *([user] if user else []), password)
-
-    def call(self, *words: str) -> resp.Reply:
-        """Return the reply to a command. Raises ServerError when it is refused."""
-        self._connection.send(resp.command(*words))
-        reply = resp.read_reply(self._connection)
-        if isinstance(reply, resp.ErrorReply):
-            named = " ".join(words[:2]) if words[0] != "AUTH" else "AUTH"
-            raise ServerError(f"{named} was refused: {reply}")
-        return reply
-
-    def info(self) -> Info:
-        """Return what INFO tells, by name."""
-        reply = self.call("INFO")
-        if not isinstance(reply, bytes):
-            raise ServerError("INFO was not answered with text")
-        pairs = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
-        return {name: value for name, colon, value in pairs if colon}
-
-    def setting(self, name: str) -> str:
-        """Return one of its settings."""
-        reply = self.call("CONFIG", "GET", name)
-        if not isinstance(reply, list) or len(reply) != 2 or not isinstance(reply[1], bytes):
-            raise ServerError(f"CONFIG GET {name} was not answered with one value")
-        return reply[1].decode("utf-8", "replace")
-
-    def set(self, name: str, value: str) -> None:
-        """Change one of its settings."""
-        self.call("CONFIG", "SET", name, value)
-
-
-@contextmanager
-def _connected(whom: Ask | debts.Note, task: Task) -> Iterator[Redis]:
-    with Connection(whom.address, task) as connection:
-        yield Redis(connection, whom.user, whom.password_file)
-
-
-def _identity(server: Redis, address: str) -> str:
-    return "redis " + server.info().get("run_id", address)
-
 
 def release(ask: Ask, task: Task) -> Freed:
     """Have a Redis evict about what is wanted, and give it back to the kernel.
@@ -86,7 +39,7 @@ def release(ask: Ask, task: Task) -> Freed:
     Raises:
         ServerError: it cannot be asked, or nothing may be evicted.
     """
-    with _connected(ask, task) as server, debts.alone_with(_identity(server, ask.address)):
+    with connected(ask, task) as server, debts.alone_with(identity(server, ask.address)):
         debt = debts.Note("redis", ask.address, ask.user, ask.password_file, ())
         _settle_alone(debt, server)
         before = server.info()
@@ -99,21 +52,21 @@ def release(ask: Ask, task: Task) -> Freed:
             remark = _evict_in_rounds(server, debt, policy, before, wanted_bytes, at_most, task)
         finally:
             _put_back(debt)
-    with _connected(ask, Task(LAST_LOOK_S) if task.is_over() else task) as server:
+    with connected(ask, Task(LAST_LOOK_S) if task.is_over() else task) as server:
         after = server.info()
-    evicted = f"evicted {_counted(before) - _counted(after)} bytes of data"
-    return Freed(max(0, _resident_at_once(before) - _resident(after)), f"{remark}; {evicted}" if remark else evicted)
+    evicted = f"evicted {counted(before) - counted(after)} bytes of data"
+    return Freed(max(0, resident_at_once(before) - resident(after)), f"{remark}; {evicted}" if remark else evicted)
 
 
 def _wanted(ask: Ask, info: Info) -> int:
     if info.get("role") == "slave":
         raise ServerError("it is a replica, which evicts nothing itself: name its master")
-    return ask.wanted_bytes(max(0, _number(info, "used_memory") - _number(info, "used_memory_startup", 0)))
+    return ask.wanted_bytes(max(0, number(info, "used_memory") - number(info, "used_memory_startup", 0)))
 
 
 def _floor(info: Info) -> int:
     """Return how low maxmemory may go: below what is no data, with some room, every write would be refused."""
-    return _number(info, "used_memory_overhead", 0) + SPARE_BYTES
+    return number(info, "used_memory_overhead", 0) + SPARE_BYTES
 
 
 def _policy(ask: Ask, info: Info, operators: str) -> str:
@@ -136,17 +89,17 @@ def _evict_in_rounds(
     still missing is evicted in a next round, whose yield is better, since those pages get emptier.
     """
     info = first
-    least_bytes = max(_floor(first), _counted(first) - at_most * wanted_bytes)
+    least_bytes = max(_floor(first), counted(first) - at_most * wanted_bytes)
     operators = debts.Setting("maxmemory-policy", server.setting("maxmemory-policy"), (policy,))
     lowered = _Lowered(server, debt, server.setting("maxmemory"), operators)
     for _ in range(ROUNDS_MAX):
         missing_bytes = wanted_bytes if info is first else \
-            wanted_bytes - (_resident_at_once(first) - _resident(info))
+            wanted_bytes - (resident_at_once(first) - resident(info))
         if missing_bytes <= NEAR_RATIO * wanted_bytes:
             return ""
-        if _counted(info) <= least_bytes + SLACK_BYTES:
+        if counted(info) <= least_bytes + SLACK_BYTES:
             break
-        remark = lowered.to(max(least_bytes, _counted(info) - missing_bytes), policy, task)
+        remark = lowered.to(max(least_bytes, counted(info) - missing_bytes), policy, task)
         if task.is_over():
             return "partial: out of time"
         server.call("MEMORY", "PURGE")
@@ -171,7 +124,7 @@ class _Lowered:
         while not task.is_over():
             if self._server.setting("maxmemory") != self._last:
                 return "partial: somebody else changed maxmemory meanwhile"
-            step_bytes = max(goal_bytes, _counted(info) - STEP_BYTES)
+            step_bytes = max(goal_bytes, counted(info) - STEP_BYTES)
             bound = debts.Setting("maxmemory", self._original, (self._last, str(step_bytes)))
             debts.write(self._debt._replace(settings=(bound, self._operators)))
             if self._last == self._original:
@@ -179,7 +132,7 @@ class _Lowered:
             self._server.set("maxmemory", str(step_bytes))
             self._last = str(step_bytes)
             info = _wait(self._server, step_bytes + SLACK_BYTES, task)
-            if _counted(info) > step_bytes + SLACK_BYTES:
+            if counted(info) > step_bytes + SLACK_BYTES:
                 return "partial: out of time" if task.is_over() else f"partial: {policy} finds no more to evict"
             if step_bytes == goal_bytes:
                 return ""
@@ -190,7 +143,7 @@ def _wait(server: Redis, step_bytes: int, task: Task) -> Info:
     """Wait until it has come down to a step, evicts no more, or time is up."""
     info = server.info()
     seen, still = info.get("evicted_keys"), 0
-    while _counted(info) > step_bytes and still < STALLED_LOOKS:
+    while counted(info) > step_bytes and still < STALLED_LOOKS:
         task.rest(LOOK_AGAIN_S)
         if task.is_over():
             break
@@ -205,7 +158,7 @@ def _put_back(debt: debts.Note) -> None:
     if not debts.is_noted(debt):
         return
     try:
-        with _connected(debt, Task(debts.SETTLE_S)) as server:
+        with connected(debt, Task(debts.SETTLE_S)) as server:
             _settle_alone(debt, server)
     except (ServerError, OSError) as error:
         raise ServerError(f"maxmemory is still lowered, and put back as soon as the server lets us: {error}") from error
@@ -220,7 +173,7 @@ def _settle_alone(debt: debts.Note, server: Redis) -> None:
 
 def restore(note: debts.Note, task: Task) -> str:
     """Put back what a note says, unless somebody is at it; return what was done."""
-    with _connected(note, task) as server, debts.alone_with(_identity(server, note.address)):
+    with connected(note, task) as server, debts.alone_with(identity(server, note.address)):
         return restore_alone(note, server) if debts.is_noted(note) else ""
 
 
@@ -236,29 +189,6 @@ def restore_alone(note: debts.Note, server: Redis) -> str:
 
 def _fresh(server: Redis, task: Task) -> Info:
     """Return what the server tells once it has looked at itself anew; what it knows may be of before the last fill."""
-    hz = max(1, _number(server.info(), "hz", 10))
+    hz = max(1, number(server.info(), "hz", 10))
     task.rest(LOOKS_AFTER_RATIO * max(RESIDENT_AGE_S, 1 / hz))
     return server.info()
-
-
-def _counted(info: Info) -> int:
-    """Return the bytes that maxmemory is compared with."""
-    return _number(info, "used_memory") - _number(info, "mem_not_counted_for_evict", 0)
-
-
-def _resident_at_once(info: Info) -> int:
-    """Return the resident size without waiting for a fresh figure: what was filled since must at least be there."""
-    return max(_resident(info), _number(info, "used_memory"))
-
-
-def _resident(info: Info) -> int:
-    return _number(info, "used_memory_rss")
-
-
-def _number(info: Info, name: str, missing: int | None = None) -> int:
-    value = info.get(name, "")
-    if value.isascii() and value.isdigit() and len(value) < 20:
-        return int(value)
-    if missing is None:
-        raise ServerError(f"INFO tells no {name}")
-    return missing
