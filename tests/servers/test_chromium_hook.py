@@ -114,8 +114,8 @@ def both(
 def test_decoded_images_go_and_the_kill_is_averted(
     guard: Guarding, start: Start, folder: Path, enclosure: Callable[..., Enclosure],
 ) -> None:
-    """A page that shows picture after picture: unguarded it ends within its limit, by the kernel's kill or, when shared
-    memory is refused instead (seen in one run of four), by standing still for good; with the hook it goes on.
+    """A page that shows picture after picture: unguarded it ends within its limit, by the kernel's kill or (2 of 9
+    runs; why is not known) by standing still for good; with the hook it goes on.
     """
     unguarded, guarded = both(guard, start, folder, enclosure, IMAGES, 450 * MIB)
     assert unguarded[0] >= 1 or unguarded[4] < 4 * LIVED_S

@@ -47,6 +47,11 @@ class Jvm(Program):
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == b"ready\n"
 
+    def end(self) -> None:
+        """Kill it, and remove the door that a killed JVM leaves."""
+        super().end()
+        Path(f"/tmp/.java_pid{self.pid}").unlink(missing_ok=True)
+
 
 @pytest.mark.parametrize("collector", ["G1", "Shenandoah"])
 def test_collectors_that_give_back(
