@@ -57,6 +57,12 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
+def test_every_answer_to_a_threat_names_its_test() -> None:
+    """The tests that SECURITY.md names are there."""
+    for name in re.findall(r"`(tests/[\w/.]+)`", (ROOT / "SECURITY.md").read_text()):
+        assert (ROOT / name).exists(), name
+
+
 def test_the_tour_names_what_is_there() -> None:
     """Every path in the tour is a module or folder of the package."""
     text = (ROOT / "docs" / "tour.md").read_text()
