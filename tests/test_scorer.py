@@ -17,7 +17,7 @@ MIB = float(1 << 20)
 def model():
     """Return the shipped model, by way of the briefing."""
     bundle = load_shipped()
-    return _model(_plain_model(bundle, PLAN), bundle.forest, False)
+    return _model(_plain_model(bundle, PLAN), bundle.forest)
 
 
 def test_without_a_model_it_always_abstains() -> None:

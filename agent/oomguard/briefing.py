@@ -38,7 +38,6 @@ class Options(NamedTuple):
     limit_bytes: int = 0                    # `exec`: the limit of the program's own cgroup, 0: none
     model_problem: str = ""                 # why there is no model although one was asked for
     is_portable: bool = False               # read by psutil
-    is_reference: bool = False              # score by the readable reference
     ticks: int = 0                          # stop after so many; 0: never
     journal_dir: str = ""                   # where samples, actions and kills are recorded; empty: nowhere
     started_as: tuple[str, ...] = ()        # `run`'s own words, for `reload` to read the same files again
@@ -86,7 +85,7 @@ def read_briefing(fd: int) -> Briefing:
         options = options._replace(argv=tuple(options.argv), started_as=tuple(options.started_as))
     except (ValueError, TypeError) as problem:
         raise ConfigError(f"not a briefing of this version: {problem}") from None
-    return Briefing(plan, None if model is None else _model(model, forest, options.is_reference), options)
+    return Briefing(plan, None if model is None else _model(model, forest), options)
 
 
 def _plain_model(bundle: Bundle | None, plan: Plan) -> dict[str, object] | None:
@@ -100,12 +99,12 @@ def _plain_model(bundle: Bundle | None, plan: Plan) -> dict[str, object] | None:
             "high": [None if high == inf else high for high in bundle.high]}
 
 
-def _model(facts: dict[str, Any], data: bytes, is_reference: bool) -> Model:
+def _model(facts: dict[str, Any], data: bytes) -> Model:
     try:
         low = [-inf if x is None else float(x) for x in facts["low"]]
         high = [inf if x is None else float(x) for x in facts["high"]]
         calibration = tuple(tuple((float(x), float(y)) for x, y in curve) for curve in facts["calibration"])
-        forest = Forest(data, low, high, calibration, **({"is_reference": True} if is_reference else {}))
+        forest = Forest(data, low, high, calibration)
         return Model(facts["model_id"], facts["digest"], forest, tuple(facts["thresholds"]), facts["critical_ratio"],
                      facts["phases"])
     except (KeyError, TypeError, ValueError) as problem:

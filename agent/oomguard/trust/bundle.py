@@ -49,10 +49,8 @@ class Bundle(NamedTuple):
         """Return the device type's own thresholds, or the default ones."""
         return self.thresholds.get(device_type, self.thresholds["default"])
 
-    def load_forest(self, *, is_reference: bool = False) -> Forest:
+    def load_forest(self) -> Forest:
         """Return the forest, ready to score."""
-        if is_reference:
-            return Forest(self.forest, self.low, self.high, self.calibration, is_reference=True)
         return Forest(self.forest, self.low, self.high, self.calibration)
 
 
