@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,9 +15,10 @@ from oomguard.decide.decide import Decider
 from oomguard.decide.place import Place
 from oomguard.decide.plan import MAX_ACTIONS_PER_MINUTE, STATE_SLOTS, Bounds, HookPlan, Plan, Rule, TargetPlan
 from oomguard.decide.plan_json import to_json
+from oomguard.decide.rule_files import files_of, read_text
 from oomguard.decide.rule_parts import read_hook, read_model, read_names, read_profile, read_target, read_then
 from oomguard.decide.rule_when import DAY_S, HOUR_S, NOTHING, read_when
-from oomguard.decide.yaml_lines import YAML_MAX_BYTES, parse_yaml
+from oomguard.decide.yaml_lines import parse_yaml
 from oomguard.errors import ConfigError
 from oomguard.profile import Profile
 
@@ -30,41 +30,53 @@ MOST = 4096                             # targets, hooks, rules: more would not 
 
 
 class RulesError(ConfigError):
-    """A rule file is wrong. Reads as its first problem; `problems` has all of them, in the order of lines."""
+    """A rule file is wrong. Reads as its first problem; `problems` has all of them, in the order of files and lines."""
 
     def __init__(self, problems: Sequence[ConfigError]) -> None:
-        self.problems = tuple(sorted(problems, key=lambda one: one.line or 0))
+        files = list(dict.fromkeys(one.file for one in problems))
+        self.problems = tuple(sorted(problems, key=lambda one: (files.index(one.file), one.line or 0)))
         first = self.problems[0]
         super().__init__(first.problem, file=first.file, line=first.line, path=first.path)
 
 
 def load_rules(path: str | os.PathLike[str]) -> Plan:
-    """Return the plan in a rule file.
+    """Return the plan in a rule file, or in a folder as /etc/oomguard is.
+
+    Of a folder oomguard.yaml is read, then rules.d/*.yaml in the order of their names: targets, hooks and rules add
+    up, of everything else the last word holds. device.yaml says what device it is where no rule file does.
 
     Raises:
-        RulesError: (a ConfigError) it cannot be read, is larger than 256 KiB, is no YAML of the kind in
+        RulesError: (a ConfigError) a file cannot be read, is larger than 256 KiB, is no YAML of the kind in
             yaml_lines.py, or one or more values are wrong.
     """
     name = os.fspath(path)
     try:
-        text = _read_text(name)
+        files = files_of(name)
+        texts = [(each, read_text(each)) for each in files.rules]
     except ConfigError as error:
         raise RulesError([error]) from None
-    return parse_rules(text, file=name, folder=os.path.dirname(os.path.abspath(name)))
+    return _parse(texts, name, files.device)
 
 
-def parse_rules(text: str, *, file: str = "<rules>", folder: str = ".") -> Plan:
+def parse_rules(text: str, *, file: str = "<rules>", folder: str = "") -> Plan:
     """Return the plan in a text, whose paths are relative to `folder`. Raises as `load_rules` does."""
+    return _parse([(file, text)], file, folder=folder or ".")
+
+
+def _parse(texts: list[tuple[str, str]], source: str, device: str = "", folder: str = "") -> Plan:
     problems: list[ConfigError] = []
     try:
-        plan = _read_file(Place(parse_yaml(text, file), "", file, problems), folder)
+        roots = [Place(parse_yaml(text, file), "", file, problems) for file, text in texts]
+        plan = _read_files(roots, folder)
+        if device and plan.profile == Profile():
+            plan = plan._replace(profile=_read_device_file(device, problems))
     except ConfigError as error:
         raise RulesError([*problems, error]) from None
     if problems:
         raise RulesError(problems)
-    data = text.encode("utf-8", "surrogatepass")
-    plan = plan._replace(source=_printable(file), digest=hashlib.sha256(data).hexdigest())
-    _check_size(plan, file)
+    data = "".join(text for _file, text in texts).encode("utf-8", "surrogatepass")
+    plan = plan._replace(source=_printable(source), digest=hashlib.sha256(data).hexdigest())
+    _check_size(plan, source)
     return plan
 
 
@@ -80,24 +92,24 @@ def undeclared_hooks(plan: Plan) -> tuple[str, ...]:
         action.hook for rule in plan.rules for action in rule.then if action.hook not in declared))
 
 
-def _read_text(path: str) -> str:
-    try:
-        with open(path, "rb", opener=_open_quickly) as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise ConfigError("is not a regular file", file=path)
-            data = stream.read(YAML_MAX_BYTES + 1)
-        return data.decode("utf-8-sig")
-    except (OSError, ValueError) as error:      # ValueError: not UTF-8, or a path with a NUL
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"cannot be read: {reason}", file=path) from None
+def _read_files(roots: list[Place], folder: str) -> Plan:
+    """Return the plan of one file, or of a main file and its drop-ins."""
+    settings: dict[str, Any] = {}
+    parts = []
+    for root in roots:
+        fields = root.fields(KEYS, required=("version", "rules") if root is roots[0] else ("version",))
+        settings |= _read_settings(fields, folder or os.path.dirname(os.path.abspath(root.file)))
+        parts.append(fields)
+    targets = _read_targets([fields["targets"] for fields in parts if "targets" in fields])
+    names = [target.name for target in targets]
+    hooks = _read_hooks([fields["hooks"] for fields in parts if "hooks" in fields], names)
+    bounds: Bounds = settings.get("bounds", Bounds())
+    rules = _read_rules([fields["rules"] for fields in parts if "rules" in fields], names, bounds)
+    return Plan(targets, rules, hooks, **settings)
 
 
-def _open_quickly(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)      # a FIFO must not hang the start
-
-
-def _read_file(root: Place, folder: str) -> Plan:
-    fields = root.fields(KEYS, required=("version", "rules"))
+def _read_settings(fields: dict[str, Place], folder: str) -> dict[str, Any]:
+    """Return what of a file is no list, by its name in a plan."""
     if "version" in fields and (fields["version"].node.value != 1 or fields["version"].node.value is True):
         fields["version"].wrong(f"{fields['version'].shown()} is not 1, the one version there is")
     settings: dict[str, Any] = {}
@@ -113,12 +125,12 @@ def _read_file(root: Place, folder: str) -> Plan:
         settings["model"] = read_model(fields["model"], folder)
     if "dry_run" in fields:
         settings["is_dry_run"] = fields["dry_run"].flag()
-    targets = _read_targets(fields["targets"]) if "targets" in fields else (SYSTEM,)
-    names = [target.name for target in targets]
-    settings["hooks"] = _read_hooks(fields["hooks"], names) if "hooks" in fields else ()
-    bounds: Bounds = settings.get("bounds", Bounds())
-    rules = _read_rules(fields["rules"], names, bounds) if "rules" in fields else ()
-    return Plan(targets, rules, **settings)
+    return settings
+
+
+def _read_device_file(path: str, problems: list[ConfigError]) -> Profile:
+    """Return the profile in a file of facts. Raises ConfigError where it cannot be read."""
+    return read_profile(Place(parse_yaml(read_text(path), path), "", path, problems))
 
 
 def _read_device(place: Place, folder: str) -> Profile:
@@ -132,7 +144,7 @@ def _read_device(place: Place, folder: str) -> Profile:
         return Profile()
     path = os.path.join(folder, value)
     try:
-        return read_profile(Place(parse_yaml(_read_text(path), path), "", path, place.problems))
+        return _read_device_file(path, place.problems)
     except ConfigError as error:
         if error.line is None:                  # the file as a whole: say who asked for it
             place.wrong(f"{place.shown()} {error.problem}")
@@ -169,25 +181,30 @@ def _read_plain_levels(place: Place) -> tuple[float, ...]:
     return ratios
 
 
-def _read_targets(place: Place) -> tuple[TargetPlan, ...]:
+def _items(places: list[Place], what: str) -> list[Place]:
+    """Return the items of one list that several files may go on with."""
+    return [item for place in places for item in place.items(MOST, what)]
+
+
+def _read_targets(places: list[Place]) -> tuple[TargetPlan, ...]:
     targets: list[TargetPlan] = []
     names: list[str] = []
-    for item in place.items(MOST, "targets"):
+    for item in _items(places, "targets"):
         targets.append(read_target(item, names))
         names.append(targets[-1].name)
-    return tuple(targets)
+    return tuple(targets) if places else (SYSTEM,)
 
 
-def _read_hooks(place: Place, targets: list[str]) -> tuple[HookPlan, ...]:
+def _read_hooks(places: list[Place], targets: list[str]) -> tuple[HookPlan, ...]:
     hooks: list[HookPlan] = []
-    for item in place.items(MOST, "hooks"):
+    for item in _items(places, "hooks"):
         hooks.append(read_hook(item, [hook.name for hook in hooks], targets))
     return tuple(hooks)
 
 
-def _read_rules(place: Place, targets: list[str], bounds: Bounds) -> tuple[Rule, ...]:
+def _read_rules(places: list[Place], targets: list[str], bounds: Bounds) -> tuple[Rule, ...]:
     rules: list[Rule] = []
-    for item in place.items(MOST, "rules"):
+    for item in _items(places, "rules"):
         rule = _read_rule(item, targets)
         if any(rule.name == other.name for other in rules):
             item.wrong(f"{rule.name!r} names another rule already")
