@@ -44,6 +44,8 @@ class Options(NamedTuple):
     started_in: str = ""                    # the folder they are relative to
     metrics_file: str = ""                  # a textfile for a collector; empty: none
     metrics_http: str = ""                  # loopback address and port for scrapers; empty: none
+    helper_address: str = ""                # the socket of a helper that is a unit of its own; empty: start one
+    socket_gid: int = -1                    # members of this group may use the control socket; -1: nobody else
 
 
 class Briefing(NamedTuple):

@@ -20,7 +20,7 @@ from oomguard.clock import now_s
 from oomguard.errors import BusyError, ConfigError, OomguardError, TargetGoneError
 from oomguard.guards import Guards
 from oomguard.listeners import Listeners
-from oomguard.process import catch_signals, open_log, write_own
+from oomguard.process import catch_signals, lock_memory, open_log, write_own
 from oomguard.record.journal import Journal
 from oomguard.reload import Reloader, take_briefing
 from oomguard.remotes import Remotes
@@ -61,7 +61,7 @@ class Daemon:
         self._early_signals: list[int] = []
         self._signal_fd = catch_signals(self._on_signal)
         self._machine = open_machine(is_portable=self._options.is_portable or None)
-        self._runner = Runner(dry_run=self._plan.is_dry_run)
+        self._runner = Runner(dry_run=self._plan.is_dry_run, helper_address=self._options.helper_address)
         self._hooks = [Hook.from_plan(hook) for hook in self._plan.hooks]
         self._journal: Journal | None = None
         self._guards = Guards(briefing, self._machine, self._runner, self._hooks, self._tell)
@@ -95,7 +95,7 @@ class Daemon:
                         "history": lambda request, _client: history(self._guards.by_name, request),
                         **remotes.operations()}
             self._control = ControlServer(self._options.socket, handlers, self._poller, self._log,
-                                          on_gone=remotes.gone)
+                                          group_gid=self._options.socket_gid, on_gone=remotes.gone)
         self._lock_fd = lock_runtime_dir(self._options.runtime_dir)
         if self._options.metrics_file or self._options.metrics_http:
             self._start_exporter()
@@ -105,6 +105,7 @@ class Daemon:
             self._start_app()
         write_own("comm", "oomguard")
         write_own("oom_score_adj", OOM_SCORE_ADJ)      # after the app was started: it keeps its own
+        lock_memory()
         for hook in self._hooks:
             self._runner.register(hook)
         self._tell_settings()

@@ -89,3 +89,19 @@ def test_a_limit_that_is_none(told: list[tuple[Plan, Any, Options]], limit: str)
     """A usage error; the daemon is not started."""
     assert main(["exec", "--model", "none", f"--limit={limit}", "--", "true"]) == 2
     assert told == []
+
+
+def test_a_helper_and_a_group_of_its_own(told: list[tuple[Plan, Any, Options]]) -> None:
+    """Where the helper listens, and whose members may come to the control socket; nobody's without the option."""
+    main(["run", "--model", "none", "--target", "self", "--helper", "/run/h.sock", "--socket-group", "root"])
+    main(["run", "--model", "none", "--target", "self"])
+    (_p, _b, first), (_q, _c, second) = told
+    assert (first.helper_address, first.socket_gid) == ("/run/h.sock", 0)
+    assert (second.helper_address, second.socket_gid) == ("", -1)
+
+
+def test_a_group_that_is_not_there(told: list[tuple[Plan, Any, Options]], capsys: pytest.CaptureFixture[str]) -> None:
+    """A usage error that names it."""
+    assert main(["run", "--model", "none", "--target", "self", "--socket-group", "no-such-group"]) == 2
+    assert "no-such-group" in capsys.readouterr().err
+    assert told == []

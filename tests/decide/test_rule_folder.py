@@ -37,9 +37,9 @@ def test_lists_add_up_in_the_order_of_names(folder: Path) -> None:
     (folder / "rules.d" / "20-player.yaml").write_text(PLAYER)
     (folder / "rules.d" / "10-tv.yaml").write_text(PLAYER.replace("player", "tv").replace("images", "frames"))
     plan = load_rules(folder)
-    assert ["system", "tv", "player"] == [target.name for target in plan.targets]
-    assert ["frames", "images"] == [hook.name for hook in plan.hooks]
-    assert ["all of it", "frames", "images"] == [rule.name for rule in plan.rules]
+    assert [target.name for target in plan.targets] == ["system", "tv", "player"]
+    assert [hook.name for hook in plan.hooks] == ["frames", "images"]
+    assert [rule.name for rule in plan.rules] == ["all of it", "frames", "images"]
     assert str(folder) == plan.source
 
 
@@ -48,7 +48,7 @@ def test_of_settings_the_last_word_holds(folder: Path) -> None:
     (folder / "rules.d" / "a.yaml").write_text("version: 1\ndry_run: true\nbounds: {minimum_gap: 7s}\n")
     (folder / "rules.d" / "b.yaml").write_text("version: 1\nbounds: {minimum_gap: 9s}\n")
     plan = load_rules(folder)
-    assert (True, 9.0, 2.0) == (plan.is_dry_run, plan.bounds.minimum_gap_s, plan.cadence_s)
+    assert (plan.is_dry_run, plan.bounds.minimum_gap_s, plan.cadence_s) == (True, 9.0, 2.0)
 
 
 def test_without_drop_ins_it_is_the_main_file(folder: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_name_that_is_taken_in_another_file_is_refused(folder: Path) -> None:
     with pytest.raises(RulesError) as raised:
         load_rules(folder)
     told = [str(problem) for problem in raised.value.problems]
-    assert 3 == len(told)
+    assert len(told) == 3
     assert all(line.startswith(f"{folder}/rules.d/b.yaml:") and "already" in line for line in told)
 
 
@@ -93,9 +93,9 @@ def test_a_drop_in_may_lean_on_the_main_file(folder: Path) -> None:
     """A rule of a drop-in may name a target of the main file, but not one that nobody declares."""
     rule = "version: 1\nrules: [{name: r, when: {level_at_least: 1}, then: [{hook: h, release: all}], targets: [%s]}]\n"
     (folder / "rules.d" / "a.yaml").write_text(rule % "system")
-    assert ("system",) == load_rules(folder).rules[1].targets
+    assert load_rules(folder).rules[1].targets == ("system",)
     (folder / "rules.d" / "a.yaml").write_text(rule % "nobody")
-    with pytest.raises(RulesError, match="a.yaml:2: .*nobody"):
+    with pytest.raises(RulesError, match=r"a\.yaml:2: .*nobody"):
         load_rules(folder)
 
 
@@ -103,16 +103,16 @@ def test_device_yaml_holds_where_no_file_says_otherwise(folder: Path) -> None:
     """Its facts are the profile's; a `device` of a rule file has precedence."""
     (folder / "device.yaml").write_text("device_type: tv-2019\nlimit: 300MiB\n")
     profile = load_rules(folder).profile
-    assert ("tv-2019", 300 << 20) == (profile.device_type, profile.limit_bytes)
+    assert (profile.device_type, profile.limit_bytes) == ("tv-2019", 300 << 20)
     (folder / "rules.d" / "a.yaml").write_text("version: 1\ndevice: {device_type: kiosk}\n")
-    assert "kiosk" == load_rules(folder).profile.device_type
+    assert load_rules(folder).profile.device_type == "kiosk"
 
 
 @pytest.mark.parametrize("text", ["device_typ: x\n", "", "- 1\n"])
 def test_a_wrong_device_yaml_is_an_error_of_that_file(folder: Path, text: str) -> None:
     """An unknown key, nothing, or no mapping."""
     (folder / "device.yaml").write_text(text)
-    with pytest.raises(RulesError, match="device.yaml"):
+    with pytest.raises(RulesError, match=r"device\.yaml"):
         load_rules(folder)
 
 

@@ -15,7 +15,8 @@ from oomguard.units import parse_seconds
 
 def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what says which rules and model are used."""
-    parser.add_argument("--rules", metavar="FILE", default="", help="rule file (default: the shipped default.yaml)")
+    parser.add_argument("--rules", metavar="FILE", default="",
+                        help="rule file, or a folder of them such as /etc/oomguard (default: the shipped default.yaml)")
     parser.add_argument("--model", metavar="DIR", default="",
                         help="a bundle's folder, `shipped` or `none` (default: as the rules say)")
     parser.add_argument("--allow-unsigned", action="store_true", help="take a bundle that nothing vouches for")

@@ -112,7 +112,7 @@ def listen(path: str, group_gid: int = -1) -> _socket.socket:
         with suppress(FileNotFoundError):
             os.unlink(making)       # of a former process with our pid
         listener.bind(making)
-        if group_gid >= 0:
+        if group_gid >= 0 and os.lstat(making).st_gid != group_gid:     # the hardened unit may not chown
             os.chown(making, -1, group_gid)
         os.chmod(making, MODE)
         listener.listen(_BACKLOG)
