@@ -1,7 +1,7 @@
 """A bundle: manifest, forest and card in one folder, believed only when every byte is the one its manifest names.
 
-The bundle inside the package is trusted by a digest in `shipped.py`. One from elsewhere needs a signature, which the
-operators' tools check; until they do, it is refused unless the caller says that unsigned is fine.
+The bundle inside the package is trusted by a digest in `shipped.py`. One from elsewhere needs the signature of an
+operator's key (signature.py), in a folder that nobody else can write, unless the caller says that unsigned is fine.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from math import inf
 from oomguard import features
 from oomguard.errors import BundleError
 from oomguard.forest import HORIZONS_S, Forest, Knots
+from oomguard.trust.files import Folder
 from oomguard.typed import Any, NamedTuple
 
 FORMAT = 1
 MANIFEST_MAX_BYTES = 256 * 1024
 FILE_MAX_BYTES = 16 << 20
+RELEASE_MAX = 1 << 53
 
 
 class Thresholds(NamedTuple):
@@ -44,6 +46,8 @@ class Bundle(NamedTuple):
     calibration: tuple[Knots, ...]              # one curve per horizon, 60…300
     thresholds: dict[str, Thresholds]           # by device type; `default` is always there
     phases: dict[str, int]
+    signed_by: str = ""                         # the operator's key; empty: shipped, or taken unsigned
+    remark: str = ""                            # what an operator should know although it was taken
 
     def thresholds_for(self, device_type: str) -> Thresholds:
         """Return the device type's own thresholds, or the default ones."""
@@ -66,29 +70,34 @@ def load_shipped() -> Bundle:
     return load_bundle(shipped_folder(), expect_digest=SHIPPED_MANIFEST_SHA256)
 
 
-def load_bundle(folder: str, *, expect_digest: str = "", allow_unsigned: bool = False) -> Bundle:
+def load_bundle(folder: str, *, expect_digest: str = "", allow_unsigned: bool = False, keys_dir: str = "") -> Bundle:
     """Read and check a bundle.
 
     Args:
         folder: holds `manifest.json` and the files it names.
         expect_digest: sha256 of the manifest that is trusted without a signature.
         allow_unsigned: take a bundle that nothing vouches for.
+        keys_dir: whose signatures are believed; empty for /etc/oomguard/keys.
 
     Raises:
         BundleError: missing, altered, truncated, unsigned, of another format or for another feature table.
     """
-    raw = _read(folder, "manifest.json", MANIFEST_MAX_BYTES)
-    digest = _sha256(raw)
-    if expect_digest and digest != expect_digest:
-        raise BundleError(f"{folder}/manifest.json: not the one this version was built with (sha256 {digest[:12]}…, "
-                          f"expected {expect_digest[:12]}…); reinstall oomguard or run `make model`")
-    if not expect_digest and not allow_unsigned:
-        raise BundleError(f"{folder}: unsigned; only the shipped bundle is trusted without a signature "
-                          "(say --allow-unsigned to use it all the same)")
-    return _checked(folder, raw, digest)
+    needs_signature = not expect_digest and not allow_unsigned
+    with Folder(folder, is_strict=needs_signature) as opened:
+        raw = opened.read("manifest.json", MANIFEST_MAX_BYTES)
+        digest = _sha256(raw)
+        if expect_digest and digest != expect_digest:
+            raise BundleError(f"{folder}/manifest.json: not the one this version was built with (sha256 "
+                              f"{digest[:12]}…, expected {expect_digest[:12]}…); reinstall oomguard or run `make model`")
+        signed_by = ""
+        if needs_signature:
+            from oomguard.trust.signature import vouched_by  # the library for it costs 10 MB
+
+            signed_by = vouched_by(opened, raw, keys_dir)
+        return _checked(opened, raw, digest)._replace(signed_by=signed_by)
 
 
-def _checked(folder: str, raw: bytes, digest: str) -> Bundle:
+def _checked(folder: Folder, raw: bytes, digest: str) -> Bundle:
     where = f"{folder}/manifest.json"
     manifest = _parse(raw, where)
     if manifest.get("format") != FORMAT:
@@ -97,14 +106,14 @@ def _checked(folder: str, raw: bytes, digest: str) -> Bundle:
         raise BundleError(f"{where}: made for another feature table; retrain it or install the version it is for")
     try:
         bundle = Bundle(
-            folder=folder, model_id=str(manifest["model_id"])[:128], release=int(manifest["release"]), digest=digest,
+            folder=folder.path, model_id=_name(manifest["model_id"]), release=_release(manifest["release"]), digest=digest,
             forest=_file(folder, manifest["files"], "forest.bin"),
             low=_range(manifest["ranges"], "low", -inf), high=_range(manifest["ranges"], "high", inf),
             calibration=tuple(tuple((float(x), float(y)) for x, y in manifest["calibration"][str(horizon)])
                               for horizon in HORIZONS_S),
             thresholds={str(kind): _thresholds(row) for kind, row in manifest["thresholds"].items()},
             phases={str(name): number for number, name in enumerate(manifest.get("phases", []))})
-    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as problem:
         raise BundleError(f"{where}: {type(problem).__name__}: {problem}") from None
     if "default" not in bundle.thresholds:
         raise BundleError(f"{where}: thresholds have no `default`")
@@ -114,7 +123,7 @@ def _checked(folder: str, raw: bytes, digest: str) -> Bundle:
 
 def _parse(raw: bytes, where: str) -> dict[str, Any]:
     try:
-        manifest = json.loads(raw)
+        manifest = json.loads(raw, object_pairs_hook=_once, parse_constant=_no_constant)
     except (ValueError, RecursionError) as problem:
         raise BundleError(f"{where}: not JSON: {problem}") from None
     if not isinstance(manifest, dict):
@@ -139,22 +148,34 @@ def _thresholds(row: dict[str, float]) -> Thresholds:
     return thresholds
 
 
-def _file(folder: str, digests: dict[str, str], name: str) -> bytes:
-    data = _read(folder, name, FILE_MAX_BYTES)
+def _name(value: object) -> str:
+    if type(value) is not str or not value or not value.isprintable():
+        raise ValueError(f"{value!r:.80} is not a model's name")
+    return value[:128]
+
+
+def _release(value: object) -> int:
+    if type(value) is not int or not 0 <= value <= RELEASE_MAX:
+        raise ValueError(f"{value!r:.80} is not a release's number")
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a key that is there twice: two readers could each believe another one."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _no_constant(word: str) -> float:
+    raise ValueError(f"{word} is no number")
+
+
+def _file(folder: Folder, digests: dict[str, str], name: str) -> bytes:
+    data = folder.read(name, FILE_MAX_BYTES)
     if _sha256(data) != digests[name]:
         raise BundleError(f"{folder}/{name}: altered (its sha256 is not the manifest's)")
-    return data
-
-
-def _read(folder: str, name: str, most_bytes: int) -> bytes:
-    path = os.path.join(folder, name)
-    try:
-        with open(path, "rb") as file:
-            data = file.read(most_bytes + 1)
-    except OSError as problem:
-        raise BundleError(f"{path}: {problem.strerror}") from None
-    if len(data) > most_bytes:
-        raise BundleError(f"{path}: more than {most_bytes} bytes")
     return data
 
 
