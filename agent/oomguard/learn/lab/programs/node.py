@@ -87,7 +87,8 @@ class Driver(OrderedProgram):
         is_bound = self.bound_bytes != NO_BOUND
         heap_mib = max(self.bound_bytes >> 20, 16) if is_bound else HEAP_MIB
         return ["node", "--expose-gc", f"--max-old-space-size={heap_mib}", "--max-semi-space-size=2",
-                "--single-threaded", "--max-lazy", "-e", SCRIPT, str(self.spec.seed), str(int(is_bound)), str(STEP_BYTES)]
+                "--single-threaded", "--max-lazy", "-e", SCRIPT, str(self.spec.seed),
+                str(int(is_bound)), str(STEP_BYTES)]
 
     def environment(self) -> dict[str, str]:
         """Return settings: few threads, Buffers given back when collected."""
