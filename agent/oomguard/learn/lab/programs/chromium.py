@@ -26,7 +26,8 @@ FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--no-
          "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic",
          "--disable-dev-shm-usage", "--disable-software-rasterizer", "--disable-breakpad", "--mute-audio",
          "--renderer-process-limit=1", "--remote-debugging-pipe", "--js-flags=--expose-gc --max-old-space-size=16384")
-CRASHES = frozenset({"Target.targetCrashed", "Inspector.targetCrashed", "Inspector.detached", "Target.detachedFromTarget"})
+CRASHES = frozenset({"Target.targetCrashed", "Inspector.targetCrashed", "Inspector.detached",
+                     "Target.detachedFromTarget"})
 SCRIPT = r"""
 let state = SEED >>> 0;
 function random() {
@@ -51,7 +52,9 @@ function put() {
         data.push([piece(size), size]);
     } else if (at < shares[0] + shares[1]) {
         const rows = [];
-        for (let i = 0; i < 400; i++) rows.push({id: i, at: random(), name: 'row' + random(), tags: [i, 1.5, random()]});
+        for (let i = 0; i < 400; i++) {
+            rows.push({id: i, at: random(), name: 'row' + random(), tags: [i, 1.5, random()]});
+        }
         data.push([rows, 400 * 200]);
     } else {
         const canvas = document.createElement('canvas');
