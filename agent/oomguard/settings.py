@@ -11,9 +11,11 @@ from oomguard.decide.plan import Plan, TargetPlan
 from oomguard.decide.rules import load_rules, shipped_pack
 from oomguard.errors import BundleError, ConfigError, UsageError
 from oomguard.profile import Profile
+from oomguard.record.paths import state_dir
 from oomguard.scorer import Model
 from oomguard.sense.facts import detect_profile
 from oomguard.trust.bundle import Bundle, load_bundle, load_shipped
+from oomguard.trust.releases import note_release, refuse_older
 
 TARGET_FORMS = "system, self, pid:N, cgroup:/PATH, unit:NAME.service or command:NAME"
 CADENCES_S = (0.1, 10.0)
@@ -61,21 +63,42 @@ def plan_from(
     return plan._replace(cadence_s=float(cadence_s))
 
 
-def bundle_of(plan: Plan, *, allow_unsigned: bool) -> Bundle | None:
-    """Return the checked bundle that the plan names, or None. Raises BundleError when it cannot be trusted."""
+def bundle_of(
+    plan: Plan, *, allow_unsigned: bool, allow_older: bool = False, keys_dir: str = "",
+) -> Bundle | None:
+    """Return the checked bundle that the plan names, or None. Raises BundleError when it cannot be trusted.
+
+    Args:
+        plan: may itself allow what is refused otherwise (`model_may_be`).
+        allow_unsigned: take a bundle that nothing vouches for.
+        allow_older: take a signed one although a higher release of it was taken before.
+        keys_dir: whose signatures are believed; empty for /etc/oomguard/keys.
+    """
     if plan.model == "none":
         return None
     if plan.model == "shipped":
         return load_shipped()
-    return load_bundle(plan.model, allow_unsigned=allow_unsigned)
+    bundle = load_bundle(plan.model, allow_unsigned=allow_unsigned or "unsigned" in plan.model_may_be,
+                         keys_dir=keys_dir)
+    if bundle.signed_by and not (allow_older or "older" in plan.model_may_be):
+        refuse_older(state_dir(), bundle)
+    return bundle
 
 
-def bundle_or_problem(plan: Plan, *, allow_unsigned: bool) -> tuple[Bundle | None, str]:
-    """Return the bundle, or why there is none: a guard without a model still guards, by its plain levels."""
+def bundle_or_problem(
+    plan: Plan, *, allow_unsigned: bool, allow_older: bool = False, keys_dir: str = "",
+) -> tuple[Bundle | None, str]:
+    """Return the bundle, or why there is none: a guard without a model still guards, by its plain levels.
+
+    This is what guards take, so the release of a signed one is noted: from now on there is no way back.
+    """
     try:
-        return bundle_of(plan, allow_unsigned=allow_unsigned), ""
+        bundle = bundle_of(plan, allow_unsigned=allow_unsigned, allow_older=allow_older, keys_dir=keys_dir)
     except BundleError as error:
         return None, str(error)
+    if bundle is not None and bundle.signed_by:
+        bundle = bundle._replace(remark=note_release(state_dir(), bundle))
+    return bundle, ""
 
 
 def model_of(bundle: Bundle, device_type: str) -> Model:

@@ -39,7 +39,7 @@ def test_garbage_is_only_ever_a_helper_error(data: bytes) -> None:
     b'{"ticket":true,"ok":true}',
     b'{"ticket":1,"ok":true,"freed_bytes":-1,"duration_s":1,"why":""}',
     b'{"ticket":1,"ok":true,"freed_bytes":1' + b"0" * 400 + b',"duration_s":1,"why":""}',
-    b'{"ticket":1,"ok":1,"freed_bytes":1,"duration_s":1,"why":""}', b'{"hello":2,"pid":1}', b'{"hello":1}',
+    b'{"ticket":1,"ok":1,"freed_bytes":1,"duration_s":1,"why":""}', b'{"hello":1,"pid":1}', b'{"hello":2}',
     b'{"ticket":' + b"[" * 900 + b"]" * 900 + b"}",
 ])
 def test_hostile_records(data: bytes) -> None:

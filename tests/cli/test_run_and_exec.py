@@ -65,7 +65,7 @@ def test_a_runtime_folder_of_its_own_has_its_own_socket(told: list[tuple[Plan, A
 def test_a_bad_model_is_a_problem_and_no_end(told: list[tuple[Plan, Any, Options]]) -> None:
     """The daemon is told why it has none."""
     main(["run", "--model", "/nonexistent", "--target", "self"])
-    assert "/nonexistent/manifest.json" in told[0][2].model_problem
+    assert "/nonexistent: No such file" in told[0][2].model_problem
 
 
 def test_exec_takes_everything_after_the_dashes(told: list[tuple[Plan, Any, Options]], tmp_path: Path) -> None:

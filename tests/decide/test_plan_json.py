@@ -67,7 +67,8 @@ PLANS = st.builds(
     rules=st.lists(RULES, max_size=3).map(tuple), hooks=st.lists(HOOKS, max_size=2).map(tuple),
     bounds=st.builds(Bounds, st.integers(1, 60), SECONDS),
     profile=PROFILES, cadence_s=st.floats(0.1, 10), plain_headroom_ratios=st.tuples(*[st.floats(0, 1)] * 5),
-    model=TEXT, source=TEXT, digest=TEXT, is_dry_run=st.booleans())
+    model=TEXT, source=TEXT, digest=TEXT, is_dry_run=st.booleans(),
+    model_may_be=st.lists(st.sampled_from(("unsigned", "older")), max_size=2).map(tuple))
 SMALL = Plan((TargetPlan("system", "system"),),
              (Rule("r", Condition("any", parts=(Condition("level_at_least", 2),)),
                    (Action("any", Release("all")),)),),

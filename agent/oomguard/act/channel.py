@@ -13,7 +13,7 @@ import os
 
 from oomguard.errors import HelperError
 
-VERSION = 1
+VERSION = 2             # 2: a command says whose it is; a helper of 1 would run it with its own rights
 MESSAGE_MAX_BYTES = 64 * 1024
 
 Message = dict[str, object]

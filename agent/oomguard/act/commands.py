@@ -6,10 +6,12 @@ import os
 import signal
 
 from oomguard.clock import now_s
+from oomguard.errors import HelperError
 
 TAIL_BYTES = 4096
 DRAIN_READS = 16        # 64 KiB each and turn: a command that floods its output cannot keep the helper busy
 OURS = ("NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "MEMORY_PRESSURE_", "OOMGUARD_")  # not meant for commands
+SETPRIV = ("/usr/bin/setpriv", "/bin/setpriv")      # by path: never whatever comes first in PATH
 RESTORED = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ)   # ignored by Python or the helper
 
 
@@ -98,6 +100,38 @@ class Command:
         if self._out_fd >= 0:
             os.close(self._out_fd)
             self._out_fd = -1
+
+
+def as_user(name: str, argv: list[str], extra: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+    """Return argv and environment that make a command run as another user, with none of our rights.
+
+    Through util-linux's setpriv: to change users between fork and exec would need Python there, beside threads. What
+    it starts can get no right back, not by sudo either, and keeps neither our groups nor our capabilities.
+
+    Args:
+        name: whom; empty for the helper's own user.
+        argv: program and arguments.
+        extra: variables beside our own.
+
+    Raises:
+        HelperError: there is no such user, or no setpriv. The command then does not run at all.
+    """
+    if not name:
+        return argv, extra
+    from pwd import getpwnam  # only where a hook asks for it
+
+    try:
+        user = getpwnam(name)
+    except KeyError:
+        raise HelperError(f"there is no user {name}: {argv[0]} is not run") from None
+    extra = {**extra, "USER": name, "LOGNAME": name, "HOME": user.pw_dir}
+    if user.pw_uid == os.geteuid():
+        return argv, extra
+    setpriv = next((path for path in SETPRIV if os.access(path, os.X_OK)), "")
+    if not setpriv:
+        raise HelperError(f"there is no setpriv (util-linux) to run {argv[0]} as {name}: it is not run")
+    return [setpriv, f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups", "--no-new-privs",
+            "--inh-caps=-all", "--ambient-caps=-all", "--", *argv], extra
 
 
 def environment_of(extra: dict[str, str]) -> dict[str, str]:

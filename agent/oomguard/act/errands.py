@@ -6,7 +6,7 @@ import os
 import select
 
 from oomguard.act import channel
-from oomguard.act.commands import Command, environment_of
+from oomguard.act.commands import Command, as_user, environment_of
 from oomguard.act.processes import deliver, signal_number, start_ticks
 from oomguard.act.reclaim import Reclaim, why_not
 from oomguard.clock import now_s
@@ -114,6 +114,7 @@ class Errands:
             self._answer(ticket, now_s(), "dry run", ok=True)
             return
         try:
+            argv, extra = as_user(channel.text(message, "user"), argv, extra)
             command = Command(argv, environment_of(extra), deadline_s)
         except OSError as error:
             raise HelperError(f"{argv[0]} cannot be started: {error.strerror}") from error

@@ -20,7 +20,7 @@ def write_order(ticket: int, hook: Hook, request: Request, root: str, is_dry_run
         raise HelperError(f"hook {hook.name} is not declared in a plan")
     order: Message = {"do": plan.kind, "ticket": ticket, "is_dry_run": is_dry_run}
     if plan.kind == "command":
-        order |= {"argv": list(plan.argv), "environment": environment(request),
+        order |= {"argv": list(plan.argv), "environment": environment(request), "user": plan.user,
                   "deadline_s": request.deadline_s}
     elif plan.kind == "signal":
         order |= {"signal": plan.signal, "processes": _processes(plan, request)}

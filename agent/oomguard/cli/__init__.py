@@ -12,8 +12,8 @@ from typing import Protocol, cast
 from oomguard._version import __version__
 from oomguard.errors import OomguardError
 
-VERBS = ("demo", "run", "exec", "check", "status", "top", "events", "replay", "explain", "record", "reload", "install",
-         "doctor", "bench", "learn", "manual")
+VERBS = ("demo", "run", "exec", "check", "status", "top", "events", "replay", "explain", "record", "reload", "bundle",
+         "install", "doctor", "bench", "learn", "manual")
 EXIT_CODES = """\
 exit codes: 0 fine · 1 a check failed or the answer is no · 2 usage · 3 bad configuration · 4 bad model or
 signature · 5 no permission · 6 target gone · 70 internal"""

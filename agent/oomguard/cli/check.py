@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         for each in error.problems:
             print(f"oomguard: {each}", file=sys.stderr)
         return error.exit_code
-    bundle, problem = _bundle(plan, args.allow_unsigned)
+    bundle, problem = _bundle(plan, args)
     remarks = _missing_targets(plan)
     remarks += [f"hook {name!r} is not declared here: the app has to register it" for name in undeclared_hooks(plan)]
     if args.json:
@@ -55,9 +55,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _bundle(plan: Plan, allow_unsigned: bool) -> tuple[Bundle | None, str]:
+def _bundle(plan: Plan, args: argparse.Namespace) -> tuple[Bundle | None, str]:
     try:
-        return bundle_of(plan, allow_unsigned=allow_unsigned), ""
+        return bundle_of(plan, allow_unsigned=args.allow_unsigned, allow_older=args.allow_older,
+                         keys_dir=args.keys), ""
     except OomguardError as error:
         return None, str(error)
 
@@ -76,7 +77,8 @@ def _show(plan: Plan, bundle: Bundle | None, remarks: list[str]) -> None:
     print(f"{plan.source}: fine")
     print(f"  every {format_seconds(plan.cadence_s)}, at most {plan.bounds.actions_per_minute} actions a minute, "
           f"{format_seconds(plan.bounds.minimum_gap_s)} apart{', dry run' if plan.is_dry_run else ''}")
-    print(f"  model    {bundle.model_id if bundle else 'none: plain levels'}")
+    vouched = f" (release {bundle.release}, signed by {bundle.signed_by})" if bundle and bundle.signed_by else ""
+    print(f"  model    {bundle.model_id + vouched if bundle else 'none: plain levels'}")
     for target in plan.targets:
         print(f"  target   {target.name}: {target.kind}{' ' + target.value if target.value else ''}")
     for hook in plan.hooks:

@@ -6,11 +6,10 @@ import argparse
 import os
 
 from oomguard.briefing import Options, become_daemon
-from oomguard.cli.start import add_log_arguments, add_plan_arguments, journal_of, log_options, plan_of
+from oomguard.cli.start import add_log_arguments, add_plan_arguments, bundle_to_run, journal_of, log_options, plan_of
 from oomguard.decide.plan import TargetPlan
 from oomguard.errors import UsageError
 from oomguard.record.paths import recording_dir, state_dir
-from oomguard.settings import bundle_or_problem
 from oomguard.tell.paths import runtime_dir
 from oomguard.units import parse_bytes
 
@@ -40,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """Check everything, then become the daemon that starts the program."""
     name = args.name or os.path.basename(args.argv[0])
     plan = plan_of(args, (TargetPlan(name, "self"),))     # the daemon puts the child in the place of `self`
-    bundle, problem = bundle_or_problem(plan, allow_unsigned=args.allow_unsigned)
+    bundle, problem = bundle_to_run(args, plan)
     folder = os.path.join(runtime_dir(), f"exec-{os.getpid()}")
     become_daemon(plan, bundle, log_options(args, Options(
         runtime_dir=folder, socket=args.socket or os.path.join(folder, "control.sock"), argv=tuple(args.argv),

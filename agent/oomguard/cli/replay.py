@@ -48,7 +48,8 @@ def setting_of(args: argparse.Namespace) -> Setting:
     from oomguard.replay.replay import Setting
 
     plan = from_json(to_json(plan_of(args)))        # as the daemon is handed it: 2 becomes 2.0, for one
-    return Setting(plan, bundle_of(plan, allow_unsigned=args.allow_unsigned), args.device_type)
+    bundle = bundle_of(plan, allow_unsigned=args.allow_unsigned, allow_older=args.allow_older, keys_dir=args.keys)
+    return Setting(plan, bundle, args.device_type)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,7 +6,15 @@ import argparse
 import os
 
 from oomguard.briefing import Options, become_daemon
-from oomguard.cli.start import add_log_arguments, add_plan_arguments, journal_of, log_options, plan_of, targets_of
+from oomguard.cli.start import (
+    add_log_arguments,
+    add_plan_arguments,
+    bundle_to_run,
+    journal_of,
+    log_options,
+    plan_of,
+    targets_of,
+)
 from oomguard.decide.plan import Plan, TargetPlan
 from oomguard.errors import UsageError
 from oomguard.profile import Profile
@@ -14,7 +22,7 @@ from oomguard.record.paths import journal_dir, state_dir
 from oomguard.sense.machine import open_machine
 from oomguard.sense.sensor import open_sensor
 from oomguard.sense.target import resolve
-from oomguard.settings import TARGET_FORMS, bundle_or_problem
+from oomguard.settings import TARGET_FORMS
 from oomguard.tell.paths import own_socket_path, runtime_dir
 from oomguard.trust.bundle import Bundle
 
@@ -59,7 +67,7 @@ def prepared(args: argparse.Namespace) -> tuple[Plan, Bundle | None, Options]:
     if not targets and not args.rules:
         targets = (_here(),)
     plan = plan_of(args, targets)
-    bundle, problem = bundle_or_problem(plan, allow_unsigned=args.allow_unsigned)
+    bundle, problem = bundle_to_run(args, plan)
     folder = args.runtime_dir or runtime_dir()
     socket = args.socket or (os.path.join(folder, "control.sock") if args.runtime_dir else own_socket_path())
     return plan, bundle, log_options(args, Options(

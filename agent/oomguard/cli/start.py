@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 
 from oomguard.briefing import Options
 from oomguard.decide.plan import Plan, TargetPlan
 from oomguard.errors import UsageError
-from oomguard.settings import plan_from, target_of
+from oomguard.settings import bundle_or_problem, plan_from, target_of
 from oomguard.tell.scrape import loopback_address
+from oomguard.trust.bundle import Bundle
 from oomguard.units import parse_seconds
 
 
@@ -20,6 +22,10 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="DIR", default="",
                         help="a bundle's folder, `shipped` or `none` (default: as the rules say)")
     parser.add_argument("--allow-unsigned", action="store_true", help="take a bundle that nothing vouches for")
+    parser.add_argument("--allow-older", action="store_true",
+                        help="take a signed bundle although a higher release of it was taken before")
+    parser.add_argument("--keys", metavar="DIR", default="",
+                        help="whose signatures are believed (default: /etc/oomguard/keys)")
     parser.add_argument("--device-type", metavar="NAME", default="", help="whose learned thresholds hold")
     parser.add_argument("--cadence", metavar="TIME", default="",
                         help="time between two readings, 100ms to 10s (default: as the rules say)")
@@ -47,6 +53,15 @@ def plan_of(args: argparse.Namespace, targets: tuple[TargetPlan, ...] = ()) -> P
     return plan_from(args.rules, targets, model=args.model, device_type=args.device_type,
                      cadence_s=_cadence_s(args.cadence) if args.cadence else None,
                      is_dry_run=getattr(args, "dry_run", False))
+
+
+def bundle_to_run(args: argparse.Namespace, plan: Plan) -> tuple[Bundle | None, str]:
+    """Return the bundle to guard with, or why there is none. What is only to be known goes to standard error."""
+    bundle, problem = bundle_or_problem(plan, allow_unsigned=args.allow_unsigned, allow_older=args.allow_older,
+                                        keys_dir=args.keys and os.path.abspath(args.keys))
+    if bundle is not None and bundle.remark:
+        print(f"oomguard: {bundle.remark}", file=sys.stderr)
+    return bundle, problem
 
 
 def log_options(args: argparse.Namespace, options: Options) -> Options:

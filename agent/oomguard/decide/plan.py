@@ -24,6 +24,7 @@ THRESHOLD_TESTS = ("level_at_least", "probability_above", "used_above", "charged
 GROUP_TESTS = ("any", "all", "not")
 TESTS = (*THRESHOLD_TESTS, "phase", *GROUP_TESTS)
 HORIZONS_S = (60.0, 120.0, 180.0, 240.0, 300.0)
+MODEL_MAY_BE = ("unsigned", "older")
 CONDITION_MAX_DEPTH = 12
 MAX_ACTIONS_PER_MINUTE = 60
 
@@ -87,7 +88,7 @@ class HookPlan(NamedTuple):
     targets: tuple[str, ...] = ()           # as in Rule
     address: str = ""                       # redis, memcached, chromium: host:port or unix:/path; nginx: the
                                             # folder of its cache; webhook: the URL
-    user: str = ""                          # redis: of its access list
+    user: str = ""                          # redis: of its access list; command: who it runs as, empty: the helper's
     password_file: str = ""                 # redis, webhook (a bearer token): read when it is needed
     policy: str = ""                        # redis: to evict by; empty: the server's own
 
@@ -110,6 +111,7 @@ class Plan(NamedTuple):
     cadence_s: float = 1.0
     plain_headroom_ratios: tuple[float, ...] = (0.30, 0.20, 0.15, 0.10, 0.05)  # levels 1…5 without a forecast
     model: str = "shipped"                  # shipped | none | the folder of a bundle
+    model_may_be: tuple[str, ...] = ()      # of MODEL_MAY_BE: what is refused in a bundle from elsewhere otherwise
     source: str = ""                        # the rule file, for people
     digest: str = ""                        # sha256 of the rules' text
     is_dry_run: bool = False

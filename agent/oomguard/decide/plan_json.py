@@ -12,6 +12,7 @@ from oomguard.decide.plan import (
     HOOK_KINDS,
     HORIZONS_S,
     MAX_ACTIONS_PER_MINUTE,
+    MODEL_MAY_BE,
     PLAN_MAX_BYTES,
     PLAN_VERSION,
     RELEASE_KINDS,
@@ -211,5 +212,6 @@ PLAN: dict[str, Read] = {
     "targets": _items(_record(TargetPlan, TARGET), 4096, 1), "rules": _items(_record(Rule, RULE), 4096),
     "hooks": _items(_record(HookPlan, HOOK), 4096), "bounds": _record(Bounds, BOUNDS),
     "profile": _record(Profile, PROFILE), "cadence_s": _number(0.1, 10),
-    "plain_headroom_ratios": _items(_number(0, 1), 5, 5), "model": _text, "source": _text, "digest": _text,
+    "plain_headroom_ratios": _items(_number(0, 1), 5, 5), "model": _text,
+    "model_may_be": _items(_word(MODEL_MAY_BE), len(MODEL_MAY_BE)), "source": _text, "digest": _text,
     "is_dry_run": _flag}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from oomguard.decide.plan import (
 from oomguard.decide.rule_servers import SERVER_SETTINGS
 from oomguard.profile import BOUND_KINDS, Profile
 
+USER, USER_MAX_CHARS = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?"), 32        # useradd(8)
 SIGNALS = ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGWINCH", *(f"SIGRTMIN+{n}" for n in range(1, 16)))
 UNIT_SUFFIXES = (".service", ".scope", ".slice")
 ALONE = ("self", "system")              # targets that need no value
@@ -81,11 +83,13 @@ TARGET_VALUES: dict[str, Callable[[Place], str]] = {
 
 def read_hook(place: Place, taken: list[str], targets: list[str]) -> HookPlan:
     """Return one declared hook: a name and exactly one of command, signal, reclaim and a server's kind."""
-    fields = place.fields(("name", *HOOK_KINDS, "cost", "deadline", "minimum", "targets"), required=("name",))
+    fields = place.fields(("name", *HOOK_KINDS, "user", "cost", "deadline", "minimum", "targets"), required=("name",))
     kind = _one_kind(place, fields, HOOK_KINDS)
     if not kind or "name" not in fields:
         return HookPlan("?", "reclaim")
     settings: dict[str, Any] = {}
+    if "user" in fields:
+        settings["user"] = _user(fields["user"], kind)
     if "cost" in fields:
         settings["cost"] = fields["cost"].number(0, 1e9)
     if "deadline" in fields:
@@ -95,7 +99,17 @@ def read_hook(place: Place, taken: list[str], targets: list[str]) -> HookPlan:
     if "targets" in fields:
         settings["targets"] = read_names(fields["targets"], "target", targets)
     name = fields["name"].name("hook", taken, reserved="any")
-    return HookPlan(name, kind, **HOOK_SETTINGS[kind](fields[kind]), **settings)
+    return HookPlan(name, kind, **{**HOOK_SETTINGS[kind](fields[kind]), **settings})
+
+
+def _user(place: Place, kind: str) -> str:
+    """Return who a command runs as. Whether there is such a user is for the helper's machine to say."""
+    if kind != "command":
+        place.wrong(f"only a command runs as another user, a {kind} does not")
+    name = place.text(USER_MAX_CHARS)
+    if not USER.fullmatch(name):
+        place.wrong(f"{place.shown()} is not a user's name: letters, digits, _, - and ., no digit first")
+    return name
 
 
 def _command(place: Place) -> dict[str, object]:

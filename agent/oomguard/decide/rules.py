@@ -13,7 +13,16 @@ from typing import Any
 
 from oomguard.decide.decide import Decider
 from oomguard.decide.place import Place
-from oomguard.decide.plan import MAX_ACTIONS_PER_MINUTE, STATE_SLOTS, Bounds, HookPlan, Plan, Rule, TargetPlan
+from oomguard.decide.plan import (
+    MAX_ACTIONS_PER_MINUTE,
+    MODEL_MAY_BE,
+    STATE_SLOTS,
+    Bounds,
+    HookPlan,
+    Plan,
+    Rule,
+    TargetPlan,
+)
 from oomguard.decide.plan_json import to_json
 from oomguard.decide.rule_files import files_of, read_text
 from oomguard.decide.rule_parts import read_hook, read_model, read_names, read_profile, read_target, read_then
@@ -23,7 +32,7 @@ from oomguard.errors import ConfigError
 from oomguard.profile import Profile
 
 KEYS = ("version", "device", "cadence", "targets", "hooks", "rules", "bounds", "plain_levels", "model",
-        "dry_run")
+        "model_may_be", "dry_run")
 RULE_KEYS = ("name", "when", "then", "cooldown", "targets")
 SYSTEM = TargetPlan("system", "system")
 MOST = 4096                             # targets, hooks, rules: more would not fit into a plan anyway
@@ -123,6 +132,9 @@ def _read_settings(fields: dict[str, Place], folder: str) -> dict[str, Any]:
         settings["plain_headroom_ratios"] = _read_plain_levels(fields["plain_levels"])
     if "model" in fields:
         settings["model"] = read_model(fields["model"], folder)
+    if "model_may_be" in fields:
+        settings["model_may_be"] = tuple(
+            item.choice(MODEL_MAY_BE) for item in fields["model_may_be"].items(len(MODEL_MAY_BE), "unsigned, older"))
     if "dry_run" in fields:
         settings["is_dry_run"] = fields["dry_run"].flag()
     return settings

@@ -88,7 +88,7 @@ def load_bundle(folder: str, *, expect_digest: str = "", allow_unsigned: bool = 
         digest = _sha256(raw)
         if expect_digest and digest != expect_digest:
             raise BundleError(f"{folder}/manifest.json: not the one this version was built with (sha256 "
-                              f"{digest[:12]}…, expected {expect_digest[:12]}…); reinstall oomguard or run `make model`")
+                              f"{digest[:12]}…, expected {expect_digest[:12]}…); reinstall oomguard or `make model`")
         signed_by = ""
         if needs_signature:
             from oomguard.trust.signature import vouched_by  # the library for it costs 10 MB
@@ -106,8 +106,8 @@ def _checked(folder: Folder, raw: bytes, digest: str) -> Bundle:
         raise BundleError(f"{where}: made for another feature table; retrain it or install the version it is for")
     try:
         bundle = Bundle(
-            folder=folder.path, model_id=_name(manifest["model_id"]), release=_release(manifest["release"]), digest=digest,
-            forest=_file(folder, manifest["files"], "forest.bin"),
+            folder=folder.path, model_id=_name(manifest["model_id"]), release=_release(manifest["release"]),
+            digest=digest, forest=_file(folder, manifest["files"], "forest.bin"),
             low=_range(manifest["ranges"], "low", -inf), high=_range(manifest["ranges"], "high", inf),
             calibration=tuple(tuple((float(x), float(y)) for x, y in manifest["calibration"][str(horizon)])
                               for horizon in HORIZONS_S),

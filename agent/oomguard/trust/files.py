@@ -47,7 +47,7 @@ class Folder:
             os.close(fd)
 
     def read(self, name: str, most_bytes: int) -> bytes:
-        """Return a file's bytes. Raises BundleError: missing, too long, no regular file; if strict: not ours, a link."""
+        """Return a file's bytes. Raises BundleError: none, too long, no plain file; if strict: not ours, a link."""
         where = os.path.join(self.path, name)
         try:
             fd = os.open(name, _READ | (os.O_NOFOLLOW if self.is_strict else 0), dir_fd=self._fd)

@@ -38,7 +38,7 @@ class PublicKey(NamedTuple):
 
 
 def read_keys(path: str) -> list[PublicKey]:
-    """Return the keys in a folder, by name. Raises BundleError: there is no such folder, or one is not as it must be."""
+    """Return the keys in a folder, by name. Raises BundleError: no such folder, or one is not as it must be."""
     with Folder(path, is_strict=True) as folder:
         names = [name for name in folder.names() if name.endswith(SUFFIX)]
         if len(names) > KEYS_MAX:

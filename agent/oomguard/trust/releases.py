@@ -81,6 +81,7 @@ def _write(folder_fd: int, releases: dict[str, int]) -> None:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             os.fchmod(fd, 0o644)
             json.dump({"format": FORMAT, "releases": releases}, file, indent=1, sort_keys=True)
+            file.write("\n")
             file.flush()
             os.fsync(fd)
         os.replace(new, FILE, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)

@@ -76,7 +76,11 @@ def vouched_by(folder: Folder, manifest: bytes, keys_dir: str = "") -> str:
                           "(sign it with `oomguard bundle sign`, or say --allow-unsigned to use it all the same)")
     where = f"{folder}/{FILE}"
     signature = parse_signature(folder.read(FILE, SIGNATURE_MAX_BYTES), where)
-    for key in read_keys(keys_dir):
+    try:
+        known = read_keys(keys_dir)
+    except BundleError as problem:
+        raise BundleError(f"{folder}: signed, but there is nothing to check it by: {problem}") from None
+    for key in known:
         if key.key_id == signature.key_id:
             if not _holds(key, signature, manifest):
                 raise BundleError(f"{folder}: altered (the signature by {key.name!r} is not for this manifest)")
