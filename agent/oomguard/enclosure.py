@@ -79,6 +79,11 @@ class Enclosure:
         if is_swapless and os.path.exists(f"{self.directory}/{swap_file}"):     # absent: swap is not counted
             _write(f"{self.directory}/{swap_file}", str(swap_limit))
 
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """The folders that a process enters by writing itself to their cgroup.procs: in v1 there may be two."""
+        return (self.directory, self._pressure_directory) if self._pressure_directory else (self.directory,)
+
     def join(self) -> None:
         """Move this process in: call it in the child, between fork and exec. Raises NotPermittedError."""
         try:

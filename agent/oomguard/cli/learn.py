@@ -9,14 +9,17 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from oomguard.cli import learn_lab
 from oomguard.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+MODULES = (learn_lab,)
 NAME = "learn"
 HELP = "train, measure and compile models from recordings (off the device)"
 EXAMPLES = """\
+  oomguard learn lab models/lab.yaml --work /var/tmp/lab --out models/recordings/lab
   oomguard learn train models/recipes/default.yaml --out models/default
   oomguard learn evaluate models/recipes/default.yaml --json > figures.json
   oomguard learn compile booster.json --out forest.bin
@@ -33,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     evaluate = steps.add_parser("evaluate", help="cross-validate a recipe beside every baseline; write nothing")
     evaluate.add_argument("recipe", help="recipe file (YAML)")
     evaluate.add_argument("--json", action="store_true", help="print everything as JSON")
+    for step in MODULES:
+        step.add_arguments(steps.add_parser(step.NAME, help=step.HELP, epilog="examples:\n" + step.EXAMPLES,
+                                            formatter_class=argparse.RawDescriptionHelpFormatter))
     compile_ = steps.add_parser("compile", help="flatten a tree model (XGBoost, LightGBM, treelite) into a forest file")
     compile_.add_argument("model", help="booster .json or .ubj, LightGBM .txt, treelite .tl")
     compile_.add_argument("--out", required=True, metavar="FILE", help="where the forest file goes")
@@ -41,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do one step; return the exit code."""
     steps: dict[str, Callable[[argparse.Namespace], int]] = {
-        "train": _train, "evaluate": _evaluate, "compile": _compile}
+        "train": _train, "evaluate": _evaluate, "compile": _compile,
+        **{step.NAME: step.run for step in MODULES}}
     try:
         return steps[args.step](args)
     except ModuleNotFoundError as missing:
