@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oomguard import features
-from oomguard.forest import HORIZONS_S, Forest
+from oomguard.forest import HORIZONS_S, Forest, cumulated
 from oomguard.kernel import HAS_KERNEL, native
+from oomguard.net import STALE_TICKS, Net
 from oomguard.profile import Profile
 from oomguard.sense.sample import Sample
 from oomguard.window import Window
@@ -65,12 +66,28 @@ def features_of_run(rows: NDArray[np.float64], profile: Profile) -> NDArray[np.f
     return out
 
 
-def forecasts_of_run(rows: NDArray[np.float64], profile: Profile, forest: Forest) -> NDArray[np.float64]:
+def forecasts_of_run(rows: NDArray[np.float64], profile: Profile, forest: Forest | Net) -> NDArray[np.float64]:
     """Return float64[n, 5]: p60…p300 at every sample; NaN rows where the model abstains."""
+    if isinstance(forest, Net):
+        return _by_net(rows, profile, forest)
     out = np.empty((rows.shape[1], len(HORIZONS_S)), dtype=np.float64)
     if not HAS_KERNEL or forest.compiled is None:
         return _by_reference(rows, profile, forest, out)
     native.series(np.ascontiguousarray(rows).data, features.statics(profile), out.data, forest.compiled)
+    return out
+
+
+def _by_net(rows: NDArray[np.float64], profile: Profile, net: Net) -> NDArray[np.float64]:
+    """Do what net_scorer does where the helper answers within a tick: each forecast is of the sample before."""
+    out = forecasts_of_run(rows, profile, net.gate)
+    asked = np.flatnonzero(~np.isnan(out[:, 0]))
+    classes = net.classes(features_of_run(rows, profile)[asked])
+    newest: tuple[float, ...] | None = None
+    of_sample = 0
+    for at, said in zip(asked.tolist(), classes.tolist(), strict=True):
+        out[at] = np.nan if newest is None or at - of_sample > STALE_TICKS else newest
+        if said[0] == said[0]:
+            newest, of_sample = cumulated(said, net.calibration), at
     return out
 
 

@@ -32,6 +32,45 @@ def from_sklearn(model: Any) -> treelite.Model:
     return treelite.sklearn.import_model(model)
 
 
+def from_adaboost(model: Any) -> treelite.Model:
+    """Return the treelite model of a scikit-learn AdaBoostClassifier over decision trees: zoo/adaboost.py says why
+    it is the same. treelite has no importer for it.
+
+    Each leaf holds its tree's weighted vote, such that the softmax of their sums are `predict_proba`. Unknown values
+    go left, as whatever is below every threshold does.
+    """
+    from treelite.model_builder import Metadata, ModelBuilder, PostProcessorFunc, TreeAnnotation
+
+    count, classes = len(model.estimators_), len(model.classes_)
+    builder = ModelBuilder(
+        threshold_type="float64", leaf_output_type="float64",
+        metadata=Metadata(num_feature=model.n_features_in_, task_type="kMultiClf", average_tree_output=False,
+                          num_target=1, num_class=[classes], leaf_vector_shape=(1, classes)),
+        tree_annotation=TreeAnnotation(num_tree=count, target_id=[0] * count, class_id=[-1] * count),
+        postprocessor=PostProcessorFunc(name="softmax"), base_scores=[0.0] * classes)
+    shares = model.estimator_weights_[:count] / model.estimator_weights_[:count].sum() / (classes - 1)
+    for estimator, share in zip(model.estimators_, shares.tolist(), strict=True):
+        _add_votes(builder, estimator.tree_, share, classes)
+    return builder.commit()
+
+
+def _add_votes(builder: Any, tree: Any, share: float, classes: int) -> None:
+    """Add one decision tree of scikit-learn's whose leaves vote `share` for the class they name."""
+    builder.start_tree()
+    for node in range(tree.node_count):
+        builder.start_node(node)
+        left, right = int(tree.children_left[node]), int(tree.children_right[node])
+        if left == right:           # a leaf
+            votes = [-share / (classes - 1)] * classes
+            votes[int(tree.value[node][0].argmax())] = share
+            builder.leaf(votes)
+        else:
+            builder.numerical_test(feature_id=int(tree.feature[node]), threshold=float(tree.threshold[node]),
+                                   default_left=True, opname="<=", left_child_key=left, right_child_key=right)
+        builder.end_node()
+    builder.end_tree()
+
+
 def load(path: str) -> treelite.Model:
     """Return the model in a file: XGBoost's `.json` or `.ubj`, LightGBM's `.txt`, treelite's own `.tl`.
 

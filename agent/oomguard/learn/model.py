@@ -1,4 +1,4 @@
-"""Train one forest with XGBoost, and score rows with it as the device would."""
+"""Train the model of a recipe, whatever its kind, and score rows with it as the device would."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import xgboost
 
 from oomguard import features
-from oomguard.forest import CLASSES, HORIZONS_S, Forest
-from oomguard.learn import compile as compiler
+from oomguard.forest import CLASSES, HORIZONS_S, Forest, unpack
+from oomguard.learn import zoo
 from oomguard.learn.examples import hidden, left_out, run_weights
+from oomguard.learn.zoo.member import FOREST
+from oomguard.net import Net
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,27 +28,39 @@ EVERYWHERE = (-math.inf, math.inf)
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A compiled forest and the ranges it was trained on."""
+    """A compiled model and the ranges it was trained on."""
 
     data: bytes
     low: tuple[float, ...]
     high: tuple[float, ...]
+    file: str = FOREST          # what a bundle calls it: forest.bin or model.onnx
 
-    def forest(self, calibration: list[Knots]) -> Forest:
+    def forest(self, calibration: list[Knots]) -> Forest | Net:
         """Return it as the device runs it."""
-        return Forest(self.data, self.low, self.high, calibration)
+        kind = Forest if self.file == FOREST else Net
+        return kind(self.data, self.low, self.high, calibration)
+
+    def classes(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return float64[n, CLASSES] of feature rows, without abstaining."""
+        rows = np.ascontiguousarray(rows)
+        everywhere = [EVERYWHERE[0]] * features.COUNT, [EVERYWHERE[1]] * features.COUNT
+        if self.file != FOREST:
+            return Net(self.data, *everywhere, [()] * len(HORIZONS_S)).classes(rows)
+        compiled = Forest(self.data, *everywhere, [()] * len(HORIZONS_S)).compiled
+        if compiled is None:
+            raise RuntimeError("learning needs the compiled kernel: build it with `pip install -e .`")
+        margins = np.empty((len(rows), CLASSES))
+        compiled.margins(rows.data, margins.data)
+        trees = unpack(self.data)
+        margins *= trees.scale
+        if trees.transform == "average":
+            return margins
+        powers = np.exp(margins - margins.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float64)
 
     def raw(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return float[n, 5]: uncalibrated p60…p300 of feature rows, without abstaining."""
-        everywhere = [EVERYWHERE[0]] * features.COUNT, [EVERYWHERE[1]] * features.COUNT
-        forest = Forest(self.data, *everywhere, [()] * len(HORIZONS_S))
-        rows, margins = np.ascontiguousarray(rows), np.empty((len(rows), CLASSES))
-        if forest.compiled is None:
-            raise RuntimeError("learning needs the compiled kernel: build it with `pip install -e .`")
-        forest.compiled.margins(rows.data, margins.data)
-        powers = np.exp(margins - margins.max(axis=1, keepdims=True))
-        probabilities = powers / powers.sum(axis=1, keepdims=True)
-        return np.asarray(np.cumsum(probabilities[:, :0:-1], axis=1), np.float64)
+        return np.asarray(np.cumsum(self.classes(rows)[:, :0:-1], axis=1), np.float64)
 
     def is_strange(self, rows: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Return where the device would abstain because a feature is outside its trained range."""
@@ -57,30 +70,22 @@ class Model:
 
 def train_model(examples: Examples, runs: list[Run], recipe: Recipe) -> Model:
     """Return the model of these examples; the same examples and recipe give the same bytes."""
+    rows, weight = material_of(examples, runs, recipe)
+    made = zoo.fit(recipe.settings, rows, examples.labels, weight, recipe.seed).compiled()
+    return Model(made.data, *ranges_of(examples.features, recipe), made.file)
+
+
+def material_of(examples: Examples, runs: list[Run], recipe: Recipe) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return (rows as the model may see them, weights)."""
     rows = hidden(left_out(examples.features, recipe.inputs.left_out), examples.run, recipe.inputs.hidden_share,
                   recipe.seed)
-    weight = run_weights(examples, runs, recipe.simulation.share)
-    booster = train_booster(rows, examples.labels, weight, recipe)
-    return Model(compiler.to_bytes(compiler.from_xgboost(booster)), *ranges_of(examples.features, recipe))
-
-
-def train_booster(rows: NDArray[np.float32], labels: NDArray[np.int8], weight: NDArray[np.float32],
-                  recipe: Recipe) -> xgboost.Booster:
-    """Return XGBoost's model: histograms, fixed threads, fixed seed, hence the same on the same machine."""
-    trees = recipe.trees
-    parameters = {
-        "objective": "multi:softprob", "num_class": CLASSES, "tree_method": "hist", "max_depth": trees.depth,
-        "eta": trees.learning_rate, "min_child_weight": trees.min_child_weight, "lambda": trees.l2,
-        "subsample": trees.row_share, "colsample_bytree": trees.column_share, "nthread": trees.threads,
-        "seed": recipe.seed, "max_bin": trees.bins, "verbosity": 0}
-    matrix = xgboost.QuantileDMatrix(rows, labels, weight=weight, nthread=trees.threads, max_bin=trees.bins)
-    return xgboost.train(parameters, matrix, trees.rounds)
+    return rows, run_weights(examples, runs, recipe.simulation.share)
 
 
 def ranges_of(rows: NDArray[np.float32], recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the range of each feature in training, widened by the recipe's margin; float32 values.
 
-    A feature that the trees never see, or that was never known, has no range: its value changes no forecast.
+    A feature that the model never sees, or that was never known, has no range: its value changes no forecast.
     `range_kept` are the exceptions (a limit far beyond all trained ones is another world).
     """
     low, high = [], []

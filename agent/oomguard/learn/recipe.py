@@ -27,7 +27,7 @@ class Simulation:
 
 @dataclass(frozen=True, slots=True)
 class Trees:
-    """XGBoost's parameters (binary:hist, softmax over six classes)."""
+    """XGBoost's parameters (binary:hist, softmax over six classes): kind `xgboost`."""
 
     rounds: int = 40
     depth: int = 5
@@ -38,6 +38,53 @@ class Trees:
     column_share: float = 0.6
     threads: int = 1
     bins: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class AdaBoost:
+    """scikit-learn's AdaBoostClassifier (SAMME over shallow trees): kind `adaboost`."""
+
+    rounds: int = 40
+    depth: int = 4
+    learning_rate: float = 0.5
+    column_share: float = 0.3               # tried at each split
+    least_leaf_ratio: float = 0.002         # of the weight of all rows, in every leaf
+
+
+@dataclass(frozen=True, slots=True)
+class RandomForest:
+    """scikit-learn's RandomForestClassifier: kind `forest`."""
+
+    trees: int = 64
+    depth: int = 8
+    least_leaf_ratio: float = 0.0005        # of the weight of all rows, in every leaf
+    column_share: float = 0.4
+    row_share: float = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """scikit-learn's MLPClassifier (Adam, ReLU): kind `ann`."""
+
+    hidden: tuple[int, ...] = (32, 16)
+    epochs: int = 12
+    learning_rate: float = 0.002
+    l2: float = 0.01
+    batch_rows: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ElasticNet:
+    """scikit-learn's LogisticRegression by SAGA, penalty l1_share * L1 + (1 - l1_share) * L2: kind `elastic-net`."""
+
+    inverse_penalty: float = 0.01           # scikit-learn's C, on weights whose mean is 1
+    l1_share: float = 0.5
+    epochs: int = 60
+
+
+Settings = Trees | AdaBoost | RandomForest | Network | ElasticNet
+KINDS: dict[str, type[Settings]] = {
+    "xgboost": Trees, "adaboost": AdaBoost, "forest": RandomForest, "ann": Network, "elastic-net": ElasticNet}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +124,22 @@ class Recipe:
     recordings: tuple[str, ...]
     simulation: Simulation = field(default_factory=Simulation)
     inputs: Inputs = field(default_factory=Inputs)
-    trees: Trees = field(default_factory=Trees)
+    trees: Trees = field(default_factory=Trees)     # the same as `model: {kind: xgboost, …}`
+    model: Settings | None = None                   # None: XGBoost, by `trees`
     levels: Levels = field(default_factory=Levels)
     evaluation: Evaluation = field(default_factory=Evaluation)
     path: str = ""
     digest: str = ""
+
+    @property
+    def settings(self) -> Settings:
+        """What kind of model is trained, and how."""
+        return self.trees if self.model is None else self.model
+
+    @property
+    def kind(self) -> str:
+        """The name of that kind."""
+        return next(name for name, settings in KINDS.items() if type(self.settings) is settings)
 
 
 def read_recipe(path: str) -> Recipe:
@@ -121,12 +179,27 @@ def _build(kind: Any, raw: object, file: str, path: str) -> Any:
         where = f"{path}.{key}" if path else str(key)
         if key not in hints:
             raise ConfigError(f"not one of {', '.join(sorted(hints))}", file=file, path=where)
-        values[key] = _build(hints[key], value, file, where) if is_dataclass(hints[key]) else _plain(
-            hints[key], value, file, where)
+        values[key] = _value(hints[key], value, file, where)
+    if "model" in values and "trees" in values:
+        raise ConfigError("`trees` is the model of kind xgboost: name one of the two", file=file, path="trees")
     missing = [name for name in ("name", "release", "seed", "recordings") if kind is Recipe and name not in values]
     if missing:
         raise ConfigError(f"{', '.join(missing)} missing", file=file, path=path)
     return kind(**values)
+
+
+def _value(hint: Any, value: object, file: str, path: str) -> Any:
+    if hint == Settings | None:
+        return _settings(value, file, path)
+    return _build(hint, value, file, path) if is_dataclass(hint) else _plain(hint, value, file, path)
+
+
+def _settings(raw: object, file: str, path: str) -> Any:
+    """Return the settings in a `model:` section, which are those of its `kind`."""
+    kind = raw.get("kind") if isinstance(raw, dict) else None
+    if not isinstance(raw, dict) or not isinstance(kind, str) or kind not in KINDS:
+        raise ConfigError(f"{kind!r} is not one of {', '.join(KINDS)}", file=file, path=f"{path}.kind")
+    return _build(KINDS[kind], {key: value for key, value in raw.items() if key != "kind"}, file, path)
 
 
 def _plain(hint: Any, value: Any, file: str, path: str) -> Any:
@@ -142,5 +215,7 @@ def _plain(hint: Any, value: Any, file: str, path: str) -> Any:
         return value
     if hint == tuple[str, ...] and isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(value)
-    kinds = {float: "a number", int: "a whole number", str: "text"}
+    if hint == tuple[int, ...] and isinstance(value, list) and value:
+        return tuple(_plain(int, item, file, path) for item in value)
+    kinds = {float: "a number", int: "a whole number", str: "text", tuple[int, ...]: "a list of whole numbers"}
     raise ConfigError(f"{value!r} is not {kinds.get(hint, 'a list of texts')}", file=file, path=path)
