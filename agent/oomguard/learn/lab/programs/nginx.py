@@ -70,7 +70,7 @@ class Driver(Program):
     def _workers(self) -> list[str]:
         pid = self.children[0].pid
         with suppress(OSError), open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-            return file.read().split()
+            return [child for child in file.read().split() if not _is_loader(child)]
         return []
 
     def check(self) -> None:
@@ -105,3 +105,10 @@ class Driver(Program):
         super().stop()
         if hasattr(self, "room"):
             self.room.close()
+
+
+def _is_loader(pid: str) -> bool:
+    """Return whether it is nginx's cache loader, which ends after a minute when all is well."""
+    with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+        return b"cache loader" in file.read()
+    return False
