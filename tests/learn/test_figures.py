@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from oomguard.learn.figures import figures_of, intervals_of, recall_at_budgets
+from oomguard.learn.curves import points_of
+from oomguard.learn.figures import draws_of, figures_of, intervals_of, recall_at_budgets
 from oomguard.learn.protocol import tally, total, track_of
 
 from .made import killed_run, quiet_run
@@ -52,6 +53,21 @@ def test_a_budget_is_reported_only_where_the_hours_can_show_it():
     """Two quiet hours can show 2 an hour (expected 4 ≥ 3) and not 1."""
     run, killed = quiet_run(7500), killed_run(400)
     tracks = [track_of(run, np.zeros(len(run.t_s))), track_of(killed, np.ones(len(killed.t_s)))]
-    budgets = recall_at_budgets(tracks)
+    budgets = recall_at_budgets(points_of(tracks, ["a", "b"]))
     assert budgets["1"] is None
     assert budgets["2"] == {"30": 1.0, "60": 1.0, "120": 1.0, "240": 1.0}
+
+
+def test_medians_of_resampled_leads_are_those_of_the_lists():
+    """A program drawn twice has its leads in the list twice."""
+    one, two = counts(killed_run(400), True), counts(killed_run(400), False)
+    intervals = intervals_of({"a": one, "b": two, "c": one}, None, seed=3)
+    assert intervals["median_lead_s"] == [0.0, 300.0]
+    assert intervals_of({"a": one}, None, seed=3)["median_lead_s"] == [300.0, 300.0]
+
+
+def test_the_same_seed_draws_the_same_programs_as_often_as_there_are_programs():
+    """Every resample is as large as the set, whatever the system."""
+    draws = draws_of(5, 1)
+    assert set(draws.sum(axis=1).tolist()) == {5.0}
+    assert (draws == draws_of(5, 1)).all()

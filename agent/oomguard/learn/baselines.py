@@ -23,6 +23,7 @@ FITS_S = (30, 60, 120, 300)
 TIME_GRID_S = (30.0, 60.0, 90.0, 120.0, 180.0, 240.0, 300.0)
 LEVEL_GRID = tuple(round(0.5 + 0.02 * step, 2) for step in range(25))
 EMA_TIME_CONSTANT_S = 30.0
+EMA_BLOCK_S = 3000.0       # exp(100) within a block: far from overflow
 PSI_SPAN_S, PSI_RATIO = 2.0, 0.1       # systemd's DefaultMemoryPressureThresholdSec=200ms in a window of 2 s
 EARLYOOM_RATIO = 0.10                  # earlyoom's default: available memory and free swap both at 10 % or less
 
@@ -91,13 +92,25 @@ def _line(span_s: int) -> Callable[[Run], NDArray[np.float64]]:
 
 def ema_score(run: Run) -> NDArray[np.float64]:
     """Return minus the seconds to the limit at an exponentially averaged slope (time constant 30 s)."""
-    headroom, t_s = run.columns["headroom_bytes"], run.t_s
-    slope = np.zeros(len(t_s))
-    for at in range(1, len(t_s)):
-        step_s = t_s[at] - t_s[at - 1]
-        share = 1.0 - math.exp(-step_s / EMA_TIME_CONSTANT_S)
-        slope[at] = slope[at - 1] + share * ((headroom[at] - headroom[at - 1]) / step_s - slope[at - 1])
-    return _minus_seconds_to_limit(run, slope)
+    return _minus_seconds_to_limit(run, ema_slope_per_s(run.t_s, run.columns["headroom_bytes"]))
+
+
+def ema_slope_per_s(t_s: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the exponentially averaged slope at each sample, 0 at the first: m += share x (slope - m).
+
+    In blocks, as a weighted running sum: a sample's weight grows with exp(t / 30 s) instead of the older ones' fading.
+    """
+    step_s = np.diff(t_s)
+    share = -np.expm1(-step_s / EMA_TIME_CONSTANT_S)
+    push, slope = share * np.diff(values) / step_s, np.zeros(len(t_s))
+    low = 0
+    while low < len(push):
+        high = max(int(np.searchsorted(t_s, t_s[low] + EMA_BLOCK_S, side="right")) - 1, low + 1)
+        ago = np.minimum(t_s[low + 1:high + 1] - t_s[low], EMA_BLOCK_S) / EMA_TIME_CONSTANT_S
+        grown = np.exp(ago)         # one long gap alone may reach the cap: what was before it is forgotten by then
+        slope[low + 1:high + 1] = (slope[low] + np.cumsum(push[low:high] * grown)) / grown
+        low = high
+    return slope
 
 
 def psi_share(run: Run) -> NDArray[np.float64]:

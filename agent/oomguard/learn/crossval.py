@@ -59,6 +59,12 @@ def folds_by_program(runs: list[Run]) -> list[int]:
     return [at % len(programs) if run.is_simulated else programs.index(run.app) for at, run in enumerate(runs)]
 
 
+def folds_by_device_type(runs: list[Run]) -> list[int]:
+    """Return each run's fold: one per device type; simulated runs are spread over all folds."""
+    types = sorted({run.device_type for run in runs if not run.is_simulated})
+    return [at % len(types) if run.is_simulated else types.index(run.device_type) for at, run in enumerate(runs)]
+
+
 def folds_by_run(runs: list[Run], count: int, seed: int) -> list[int]:
     """Return each run's fold: runs of every program are dealt evenly, in a seeded order."""
     order = np.random.default_rng(seed).permutation(len(runs)).tolist()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from oomguard.learn.protocol import LEADS_S, Tally, tally, total
+from oomguard.learn.protocol import LEADS_S, total
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from numpy.typing import NDArray
 
-    from oomguard.learn.protocol import Track
+    from oomguard.learn.curves import Points
+    from oomguard.learn.protocol import Tally
+
+    Reals = NDArray[np.float64]
 
 BUDGETS_PER_H = (0.1, 0.5, 1.0, 2.0, 5.0)
 EVENTS_NEEDED = 3.0        # zero alarms in T hours bound the rate only at 3/T
@@ -38,39 +40,36 @@ def intervals_of(by_program: dict[str, Tally], reference: dict[str, Tally] | Non
 
     Every system is resampled with the same seed, hence the same programs: the differences are paired.
     """
-    programs = sorted(by_program)
-    rng = np.random.default_rng(seed)
-    draws = [[programs[i] for i in rng.integers(0, len(programs), len(programs))] for _ in range(RESAMPLES)]
-    own = np.array([_flat(total(by_program[name] for name in draw)) for draw in draws])
+    draws = draws_of(len(by_program), seed)
+    own = _resampled(by_program, draws)
     result: dict[str, Any] = dict(zip(_flat_names(), _percentiles(own), strict=True))
     if reference is not None:
-        other = np.array([_flat(total(reference[name] for name in draw)) for draw in draws])
-        result["minus_oomguard"] = dict(zip(_flat_names(), _percentiles(own - other), strict=True))
+        result["minus_oomguard"] = dict(zip(_flat_names(), _percentiles(own - _resampled(reference, draws)),
+                                            strict=True))
     counts = total(by_program.values())
     if counts.false == 0 and counts.quiet_s > 0:   # no resample of zeros is anything but zero
         result["false_alarms_per_hour"] = [0.0, EVENTS_NEEDED / (counts.quiet_s / 3600.0)]
     return result
 
 
-def recall_at_budgets(tracks: Sequence[Track]) -> dict[str, dict[str, float | None] | None]:
+def draws_of(programs: int, seed: int) -> Reals:
+    """Return float[RESAMPLES, programs]: how often each program is in each resample; every row sums to `programs`."""
+    drawn = np.random.default_rng(seed).integers(0, programs, (RESAMPLES, programs))
+    return np.array([np.bincount(row, minlength=programs) for row in drawn], np.float64)
+
+
+def recall_at_budgets(points: Points) -> dict[str, dict[str, float | None] | None]:
     """Return, for each budget of false alarms per hour, the best recall any one threshold reaches within it.
 
     The threshold is chosen in hindsight, for every system alike. None where the quiet hours cannot show that a
-    budget was kept: hours × budget must be at least 3.
+    budget was kept: hours x budget must be at least 3.
     """
-    scores = np.concatenate([track.score[np.isfinite(track.score)] for track in tracks])
-    if not len(scores):
-        candidates = np.zeros(1)
-    else:
-        candidates = np.unique(np.quantile(scores, np.linspace(0.0, 1.0, 61), method="nearest"))
-    sweep = [total(tally(track, threshold) for track in tracks) for threshold in [*candidates, math.inf]]
-    quiet_h = sweep[0].quiet_s / 3600.0
     result: dict[str, dict[str, float | None] | None] = {}
     for budget in BUDGETS_PER_H:
-        kept = [counts for counts in sweep if counts.false <= budget * quiet_h]
-        result[f"{budget:g}"] = None if quiet_h * budget < EVENTS_NEEDED else {
-            str(lead): max((r for r in (_ratio(c.caught[at], c.eligible[at]) for c in kept) if r is not None),
-                           default=None) for at, lead in enumerate(LEADS_S)}
+        is_kept = points.false <= budget * points.quiet_h
+        is_shown = points.quiet_h * budget >= EVENTS_NEEDED and bool(is_kept.any())
+        best = points.recall[is_kept].max(axis=0) if is_shown else np.empty(0)
+        result[f"{budget:g}"] = dict(zip(map(str, LEADS_S), map(_known, best), strict=True)) if is_shown else None
     return result
 
 
@@ -78,19 +77,44 @@ def _ratio(part: float, whole: float) -> float | None:
     return float(part) / float(whole) if whole > 0 else None
 
 
+def _known(value: float) -> float | None:
+    return float(value) if value == value else None
+
+
 def _flat_names() -> list[str]:
     return [*(f"recall_{lead}" for lead in LEADS_S), "false_alarms_per_hour", "early_per_hour", "alarm_time_ratio",
             "median_lead_s"]
 
 
-def _flat(counts: Tally) -> list[float]:
-    figures = figures_of(counts)
-    values = [*figures["recall"].values(), figures["false_alarms_per_hour"], figures["early_per_hour"],
-              figures["alarm_time_ratio"], figures["median_lead_s"]]
-    return [math.nan if value is None else value for value in values]
+def _resampled(by_program: dict[str, Tally], draws: Reals) -> Reals:
+    """Return float[resamples, figures] in the order of _flat_names, NaN where there is nothing to divide by."""
+    parts = [by_program[name] for name in sorted(by_program)]
+    columns = np.array([[*part.caught, *part.eligible, part.false, part.early, part.alarm_s, part.quiet_s]
+                        for part in parts])
+    sums, width = draws @ columns, len(LEADS_S)
+    false, early, alarm_s, quiet_s = sums[:, 2 * width:].T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        recall = sums[:, :width] / sums[:, width:2 * width]
+        rest = np.column_stack([false / quiet_s * 3600.0, early / quiet_s * 3600.0, alarm_s / quiet_s])
+    return np.column_stack([recall, np.where(np.isfinite(rest), rest, np.nan), _median_leads(parts, draws)])
 
 
-def _percentiles(rows: np.ndarray[Any, np.dtype[np.float64]]) -> list[list[float] | None]:
+def _median_leads(parts: list[Tally], draws: Reals) -> Reals:
+    """Return each resample's median lead, of a list in which each program's leads stand as often as it is drawn."""
+    leads = np.array([lead for part in parts for lead in part.leads_s])
+    if not len(leads):
+        return np.full(len(draws), np.nan)
+    owner = np.repeat(np.arange(len(parts)), [len(part.leads_s) for part in parts])
+    order = np.argsort(leads, kind="stable")
+    reached = np.cumsum(draws[:, owner[order]], axis=1)
+    count = reached[:, -1:]
+    low = (reached <= np.floor((count - 1) / 2)).sum(axis=1)
+    high = (reached <= np.floor(count / 2)).sum(axis=1)
+    known = np.append(leads[order], np.nan)
+    return np.asarray(np.where(count[:, 0] > 0, (known[low] + known[high]) / 2.0, np.nan))
+
+
+def _percentiles(rows: Reals) -> list[list[float] | None]:
     result: list[list[float] | None] = []
     for column in rows.T:
         known = column[np.isfinite(column)]

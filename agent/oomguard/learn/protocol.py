@@ -9,7 +9,7 @@ scores and a threshold is applied at the very end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,6 +41,10 @@ class Track:
     start_s: float
     end_s: float
     kills_s: NDArray[np.float64]
+
+    def less(self, threshold: float) -> Track:
+        """Return the track with its score counted from a threshold of its own."""
+        return replace(self, score=self.score - threshold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +120,7 @@ def tally(track: Track, threshold: float) -> Tally:
         for at, lead_s in enumerate(LEADS_S):
             if kill_s - track.start_s > lead_s + AGE_MARGIN_S:
                 eligible[at] += 1
-                caught[at] += _stands(is_high, track.seconds, kill_s - lead_s)
+                caught[at] += stands(is_high, track.seconds, kill_s - lead_s)
     quiet = track.seconds < track.end_s - HORIZON_S
     counted = [at for at in alarms_of(is_high, track.seconds) if at < track.end_s - HORIZON_S]
     wrong = [at for at in counted if not _is_kill_in(track.kills_s, at, at + HORIZON_S)]
@@ -139,7 +143,7 @@ def total(tallies: Iterable[Tally]) -> Tally:
                  leads_s=tuple(lead for part in parts for lead in part.leads_s), **counts)
 
 
-def _stands(is_high: NDArray[np.bool_], seconds: NDArray[np.float64], moment_s: float) -> bool:
+def stands(is_high: NDArray[np.bool_], seconds: NDArray[np.float64], moment_s: float) -> bool:
     """Whether the level stands at a moment: as it was at the last second of the grid up to it."""
     at = int(np.searchsorted(seconds, moment_s, side="right")) - 1
     return at >= 0 and bool(is_high[at])

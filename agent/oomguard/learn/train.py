@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import platform
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,23 +15,23 @@ from oomguard._version import __version__
 from oomguard.errors import UsageError
 from oomguard.forest import HORIZONS_S
 from oomguard.learn import card
-from oomguard.learn.crossval import Fitted, Material, cross_validate, fit_all, folds_by_program, folds_by_run
+from oomguard.learn.assess import LEAST_FOLDS, assess
+from oomguard.learn.crossval import Fitted, Material, fit_all
 from oomguard.learn.dataset import digest_of, read_recordings
-from oomguard.learn.evaluate import PROTOCOL, compare, data_of
 from oomguard.learn.examples import examples_of, features_of
-from oomguard.learn.leaks import leak_check
 from oomguard.learn.simulate import simulate
 from oomguard.trust import bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from oomguard.learn.dataset import Run
     from oomguard.learn.recipe import Recipe
+    from oomguard.learn.systems import System
 
     Progress = Callable[[str, int, int], None]
 
 LIBRARIES = ("numpy", "xgboost", "treelite", "sklearn")
-LEAST_FOLDS = 3
 CRITICAL_RATIO = 0.9        # until one is learned from where kills happen (DESIGN 4.7)
 
 
@@ -42,6 +41,8 @@ class Trained(NamedTuple):
     fitted: Fitted
     report: dict[str, Any]
     data_digest: str
+    runs: list[Run]                     # the recorded ones
+    systems: dict[str, System]          # of the main split, as artefact.save wants them
 
 
 def silent(_stage: str, _done: int, _of: int) -> None:
@@ -65,22 +66,10 @@ def train(recipe: Recipe, progress: Progress = silent) -> Trained:
                          "one is tested, one calibrates, the rest is learned from")
     if not any(len(run.kills_s) for run in real):
         raise UsageError("no run in the recordings was killed: there is nothing to learn")
-    by_program = folds_by_program(material.runs)
-    by_run = folds_by_run(material.runs, recipe.evaluation.folds_by_run, recipe.evaluation.seed)
-    splits, leaks = {}, {}
-    for name, folds in (("by_program", by_program), ("by_run", by_run)):
-        fitted = cross_validate(material, folds, partial(progress, name))
-        if name == "by_program":
-            shipped = fit_all(material, folds, fitted)
-        splits[name] = compare(real, folds[:len(real)], fitted, material.cost, recipe.evaluation.seed)
-        leaks[name] = leak_check(material.examples, material.runs, folds, recipe)
-    report = {
-        "protocol": {**PROTOCOL, "split": "leave one program out",
-                     "miss_to_false_alarm": recipe.levels.miss_to_false_alarm,
-                     "field_kills_per_h": recipe.levels.field_kills_per_h},
-        "data": data_of(real), "systems": splits["by_program"], "systems_by_run": splits["by_run"],
-        "leak_check": leaks, "shipped_thresholds": _named(shipped.thresholds)}
-    return Trained(shipped, report, digest)
+    assessed = assess(material, progress)
+    shipped = fit_all(material, assessed.folds, assessed.fitted)
+    report = {**assessed.report, "shipped_thresholds": _named(shipped.thresholds)}
+    return Trained(shipped, report, digest, real, assessed.scored.systems)
 
 
 def write_bundle(trained: Trained, recipe: Recipe, folder: str) -> str:
