@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 STEP_BYTES = 16 << 20       # sent by one call; there are two a second
 DROP_BYTES = 64 << 20       # dropping costs less
+USED_BYTES = 8192           # replaced by each call at least: what holds still is still used
 ANSWER_S = 4.0              # a program that thrashes at its limit answers late: its driver goes on with the next call
 START_S = 30.0              # dozens start together on two cores
 _POOL_BYTES = 1 << 20
@@ -29,7 +30,7 @@ _WORDS = (b'{"id": ', b'"name": "', b'", "at": ', b"null, ", b"true, ", b'"price
 class Objects:
     """Numbered objects, log-uniform in size; how small and how large they are differs from seed to seed."""
 
-    __slots__ = ("_pool", "_ratio", "_salt", "_smallest_bytes", "end", "first", "size_bytes")
+    __slots__ = ("_due_bytes", "_pool", "_ratio", "_salt", "_smallest_bytes", "end", "first", "size_bytes")
 
     def __init__(self, seed: int, smallest_bytes: int = 200, largest_bytes: int = 65_536) -> None:
         chance = random.Random(seed)
@@ -37,7 +38,7 @@ class Objects:
         largest_bytes = chance.randint(max(self._smallest_bytes, largest_bytes // 4), largest_bytes)
         self._ratio = largest_bytes / self._smallest_bytes
         self._salt = chance.getrandbits(32)
-        self._pool = b""
+        self._pool, self._due_bytes = b"", 0.0
         self.first = self.end = self.size_bytes = 0
 
     def change(self, wish_bytes: float, churn_bytes: float = 0.0) -> tuple[range, range]:
@@ -45,13 +46,17 @@ class Objects:
 
         Args:
             wish_bytes: what the whole is to come to.
-            churn_bytes: so many are replaced besides; one object at least, for what holds still is still used.
+            churn_bytes: so many are replaced besides; what is less than an object is put off to a later call.
         """
         end, first = self.end, self.first
-        step_bytes, churned_bytes = STEP_BYTES, 0
-        while wish_bytes > 0 and step_bytes > 0 and (self.size_bytes < wish_bytes or churned_bytes <= churn_bytes):
+        self._due_bytes = min(self._due_bytes + max(churn_bytes, USED_BYTES), STEP_BYTES)
+        step_bytes = STEP_BYTES
+        while wish_bytes > 0 and step_bytes > 0:
             size_bytes = self.size_of(self.end)
-            churned_bytes += size_bytes if self.size_bytes >= wish_bytes else 0
+            if self.size_bytes >= wish_bytes:
+                if self._due_bytes < size_bytes:
+                    break
+                self._due_bytes -= size_bytes
             step_bytes -= size_bytes
             self.size_bytes += size_bytes
             self.end += 1
@@ -85,7 +90,10 @@ def _pool(seed: int) -> bytes:
 
 
 class Line:
-    """Orders to a program and the count of its answers; what it still owes is waited for at the next call."""
+    """Orders to a program and the count of its answers; what it still owes is waited for at the next call.
+
+    Orders that could not be sent in time are not lost: a driver's account of what it holds stays true.
+    """
 
     __slots__ = ("_end", "_in_fd", "_out_fd", "_owed", "_tail", "_unsent", "socket")
 

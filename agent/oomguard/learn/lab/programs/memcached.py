@@ -1,4 +1,4 @@
-"""memcached over a unix socket; its own bound is -m, where it evicts. What it once took it keeps: slabs do not shrink."""
+"""memcached over a unix socket; its own bound is -m, where it evicts. What it took it keeps: slabs do not shrink."""
 
 from __future__ import annotations
 
@@ -38,14 +38,10 @@ class Driver(Program):
         if not self.line.ask():
             return
         added, dropped = self.held.change(size_bytes, self.spec.churn_bytes_per_s * TICK_S)
-        for number in added:
-            if number % 64 == 0 and not self.line.ask():
-                break           # it thrashes: what it has not got is missing, as for any client that gave up
-            content = self.held.content(number)
-            self.line.ask(b"set %d 0 0 %d\r\n%s\r\n" % (number, len(content), content), 1, wait_s=0.0)
-        for number in dropped:
-            self.line.ask(b"delete %d\r\n" % number, 1, wait_s=0.0)
-        self.line.ask()
+        orders = [b"set %d 0 0 %d\r\n%s\r\n" % (number, self.held.size_of(number), self.held.content(number))
+                  for number in added]
+        orders += [b"delete %d\r\n" % number for number in dropped]
+        self.line.ask(b"".join(orders), len(orders))
 
     def stop(self) -> None:
         """Hang up and end it."""

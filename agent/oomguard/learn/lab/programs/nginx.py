@@ -15,7 +15,6 @@ from oomguard.learn.lab.program import Program, ProgramGoneError
 from oomguard.learn.lab.programs.tmpfs import FAR_ABOVE, Room
 
 TICK_S = 0.5
-BATCH = 16
 FILES = 48              # what the origin serves: each object of the cache is a copy of one of them
 HEAD_END = b"\r\n\r\n"
 # The origin is a second server in the same nginx. HEAD fills the cache like GET, and sends no body to the driver.
@@ -87,9 +86,7 @@ class Driver(Program):
             return
         added, dropped = self.held.change(size_bytes, self.spec.churn_bytes_per_s * TICK_S)
         heads = [b"HEAD %s HTTP/1.1\r\nHost: lab\r\n\r\n" % self._uri(number).encode() for number in added]
-        for at in range(0, len(heads), BATCH):
-            if not self.line.ask(b"".join(heads[at:at + BATCH]), len(heads[at:at + BATCH])):
-                break           # it thrashes: what it has not got is missing, as for any client that gave up
+        self.line.ask(b"".join(heads), len(heads))
         for number in dropped:
             key = hashlib.md5(self._uri(number).encode(), usedforsecurity=False).hexdigest()
             with suppress(OSError):

@@ -34,27 +34,22 @@ class Driver(Program):
 
     def hold(self, size_bytes: float) -> None:
         """Set keys, or delete the oldest."""
-        self._bring("held", self.held, size_bytes, self.spec.churn_bytes_per_s * TICK_S)
+        self._bring(b"held", self.held, size_bytes, self.spec.churn_bytes_per_s * TICK_S)
 
     def keep(self, size_bytes: float) -> None:
         """Set keys of the cache, or delete the oldest and purge."""
-        if self._bring("kept", self.kept, size_bytes, 0.0):
+        if self._bring(b"kept", self.kept, size_bytes, 0.0):
             self.line.ask(_command(b"MEMORY", b"PURGE"), 1)
 
-    def _bring(self, name: str, objects: Objects, size_bytes: float, churn_bytes: float) -> bool:
+    def _bring(self, name: bytes, objects: Objects, size_bytes: float, churn_bytes: float) -> bool:
         """Bring the keys called `name` nearer to a size; return whether many were dropped."""
         self.check()
         if not self.line.ask():
             return False
         added, dropped = objects.change(size_bytes, churn_bytes)
-        for number in added:
-            if number % 64 == 0 and not self.line.ask():
-                break               # it thrashes: what it has not got is missing, as for any client that gave up
-            key = b"%s:%d" % (name.encode(), number)
-            self.line.ask(_command(b"SET", key, objects.content(number)), 1, wait_s=0.0)
-        for number in dropped:
-            self.line.ask(_command(b"UNLINK", b"%s:%d" % (name.encode(), number)), 1, wait_s=0.0)
-        self.line.ask()
+        orders = [_command(b"SET", b"%s:%d" % (name, number), objects.content(number)) for number in added]
+        orders += [_command(b"UNLINK", b"%s:%d" % (name, number)) for number in dropped]
+        self.line.ask(b"".join(orders), len(orders))
         return len(dropped) > len(added)
 
     def stop(self) -> None:

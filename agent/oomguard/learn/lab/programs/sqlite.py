@@ -9,7 +9,8 @@ from oomguard.learn.lab.objects import Line, Objects
 from oomguard.learn.lab.program import Program, ProgramGoneError
 
 TICK_S = 0.5
-BATCH = 64              # statements between two answers
+BATCH = 64              # rows deleted by one statement
+DROP = "DELETE FROM held WHERE"
 ANSWER = b"lab-answer\n"
 # Large pages above malloc's threshold are mapped one by one, so that those of deleted rows go back to the system.
 PAGE_BYTES = 65_536
@@ -55,16 +56,14 @@ class Driver(Program):
         added, dropped = self.held.change(size_bytes, self.spec.churn_bytes_per_s * TICK_S)
         rows = [f"INSERT INTO held VALUES({number}, hex(randomblob({self.held.size_of(number) // 2})));\n"
                 for number in added]        # hex: half of it compresses
-        for at in range(0, len(rows), BATCH):
-            if not self._tell("".join(rows[at:at + BATCH])):
-                break           # it thrashes: what it has not got is missing, as for any client that gave up
-        for stop in range(dropped.start + BATCH, dropped.stop + BATCH, BATCH):     # few rows: its journal is in memory
-            if not self._tell(f"DELETE FROM held WHERE n < {min(stop, dropped.stop)};\n"):
-                break
+        stops = range(dropped.start + BATCH, dropped.stop + BATCH, BATCH)      # few at once: its journal is in memory
+        rows += [f"{DROP} n < {min(stop, dropped.stop)};\n" for stop in stops]
+        if rows:
+            self._tell("".join(rows))
 
-    def _tell(self, statements: str) -> bool:
-        """Return whether it has done them all; refused is done, too."""
-        return self.line.ask(f"{statements}SELECT '{ANSWER.decode().strip()}';\n".encode(), 1)
+    def _tell(self, statements: str) -> None:
+        """Have them done, if it can in time; refused is done, too."""
+        self.line.ask(f"{statements}SELECT '{ANSWER.decode().strip()}';\n".encode(), 1)
 
     def stop(self) -> None:
         """End it; its pipes are closed."""

@@ -1,4 +1,4 @@
-"""Files written into a tmpfs: shared memory, charged to who wrote it; its own bound is the mount's size, where it refuses."""
+"""Files written into a tmpfs: shared memory, charged to who wrote it; its own bound is the mount's size."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from oomguard.learn.lab.objects import Line, Objects
 from oomguard.learn.lab.program import Program, ProgramGoneError
 
 TICK_S = 0.5
-BATCH = 32
 FAR_ABOVE = "16g"
 # A pool of bytes, half random and half repeated, of which each file gets a stretch. "+ name size" and "- name" are
-# orders; ".", is answered: what came before it is done. A full mount refuses: the file stays short or is missing.
+# orders; "." is answered: what came before it is done. A full mount refuses: the file stays short or is missing.
 WRITER = r"""
 srand(shift); $| = 1;
 $pool = join '', map { join('', map { chr int rand 256 } 1..32) . ('abcdefgh' x 4) } 1..8192;
@@ -61,9 +60,8 @@ class Driver(Program):
         added, dropped = self.held.change(size_bytes, self.spec.churn_bytes_per_s * TICK_S)
         orders = [f"+ {number} {self.held.size_of(number)}\n" for number in added]
         orders += [f"- {number}\n" for number in dropped]
-        for at in range(0, len(orders), BATCH):
-            if not self.line.ask("".join(orders[at:at + BATCH]).encode() + b".\n", 1):
-                break           # it thrashes: what it has not written is missing
+        if orders:
+            self.line.ask("".join(orders).encode() + b".\n", 1)
 
     def stop(self) -> None:
         """End it and take its files away."""
