@@ -40,7 +40,7 @@ def made(tmp_path: Path) -> Iterator[Made]:
         try:
             enclosure = Enclosure.make(f"test-{name}", limit_bytes)
         except NotPermittedError as error:
-            pytest.skip(f"no memory cgroup: {error}")
+            pytest.skip(f"no memory cgroup can be made here: {error}")
         folder = tmp_path / "run"
         folder.mkdir()
         program = driver(Spec(name, limit_bytes, str(folder), 5, bound_bytes), enclosure.join)
