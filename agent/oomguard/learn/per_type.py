@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from oomguard.learn.histograms import Peak
     from oomguard.learn.thresholds import TypeThresholds
 
-MOST_TYPES = 200            # in a manifest, which is held to 256 KiB; those with most kills go in
-TOLD_BINS = 50              # of used/limit, 0.02 each
+MOST_TYPES, MOST_HISTOGRAMS = 300, 60       # in a manifest, which is held to 256 KiB: those with most kills
+TOLD_BINS, BUNDLED_BINS = 50, 20            # of used/limit: 0.02 each as told, 0.05 in a manifest
 
 
 def manifest_parts(study: Study, whole: tuple[float, ...],
@@ -37,8 +37,8 @@ def manifest_parts(study: Study, whole: tuple[float, ...],
                    "critical_ratio": study.types[name].ratio} for name in sorted(kept[:MOST_TYPES])}
     default = {**_named(whole), "critical_ratio": study.ratio}
     return {"thresholds": {"default": default, **{name: row for name, row in rows.items() if row != default}},
-            "histograms": {"bin_ratio": 1.0 / TOLD_BINS, "types_left_out": max(len(kept) - MOST_TYPES, 0),
-                           "types": {name: told_type(study.types[name]) for name in sorted(kept[:MOST_TYPES])}}}
+            "histograms": {"bins": BUNDLED_BINS, "types_with_kills": len(kept), "types": {
+                name: told_type(study.types[name], BUNDLED_BINS) for name in sorted(kept[:MOST_HISTOGRAMS])}}}
 
 
 def told(study: Study, by_type: Mapping[str, TypeThresholds] | None = None) -> dict[str, Any]:
@@ -49,9 +49,11 @@ def told(study: Study, by_type: Mapping[str, TypeThresholds] | None = None) -> d
                              for name, one in study.types.items()}}
 
 
-def told_type(one: TypeStudy) -> dict[str, Any]:
-    """Return one type's shape, critical threshold and histograms."""
+def told_type(one: TypeStudy, bins: int = TOLD_BINS) -> dict[str, Any]:
+    """Return one type's shape, critical threshold and histograms, each of so many bins of used/limit from 0 to 1."""
     own = one.own
+    at_kill, before = (part.sum(axis=0).reshape(bins, -1).sum(axis=1)
+                       for part in (one.readings.at_kill, one.readings.before))
     return {
         "runs": len(one.readings.at_kill), "hours": round(float(one.readings.exposure_s.sum()) / 3600.0, 2),
         "kills": one.readings.kills, "kills_unread": one.readings.unread,
@@ -60,9 +62,8 @@ def told_type(one: TypeStudy) -> dict[str, Any]:
         "own": None if own is None else {"ratio": own.ratio, "interval": _listed(own.interval),
                                          "kills_per_h_below": round(own.below_per_h, 3),
                                          "kills_per_h_beyond": round(own.above_per_h, 3)},
-        "at_kill_histogram": [int(n) for n in one.readings.at_kill.sum(axis=0).reshape(TOLD_BINS, -1).sum(axis=1)],
-        "before_histogram": [round(float(n), 3) for n in
-                             one.readings.before.sum(axis=0).reshape(TOLD_BINS, -1).sum(axis=1)]}
+        "at_kill_histogram": [int(count) for count in at_kill],
+        "before_histogram": [round(float(count), 2) for count in before]}
 
 
 def table_of(study: Study, by_type: Mapping[str, TypeThresholds] | None = None) -> str:
