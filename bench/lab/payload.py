@@ -1,4 +1,4 @@
-"""Put oomguard into a virtual device: the wheel that users get, with its compiled kernel."""
+"""Put oomguard into a virtual device: as the wheel or the Debian package that users get, with its compiled kernel."""
 
 import glob
 import os
@@ -12,7 +12,7 @@ from bench.lab.image import REPO, call
 WHEEL_TIMEOUT_S = 300.0
 PACKAGE_FOLDER = "/usr/local/lib/python3.13/dist-packages"  # on Debian's sys.path, under -I too
 LAUNCHER = "#!/usr/bin/python3 -I\nimport sys\nfrom oomguard.cli import main\nsys.exit(main())\n"
-
+DEB_TIMEOUT_S = 300.0
 
 
 def build_wheel(folder: str) -> str:
@@ -33,3 +33,15 @@ def install(device: Device, wheel: str) -> None:
     device.sh('mkdir -p "$1" && python3 -m zipfile -e "$2" "$1"', PACKAGE_FOLDER,
               f"/root/{os.path.basename(wheel)}")
     device.sh('printf %s "$1" > /usr/local/bin/oomguard && chmod 755 /usr/local/bin/oomguard', LAUNCHER)
+
+
+def build_deb(folder: str) -> str:
+    """Build oomguard's Debian package into `folder`; return its path."""
+    call([sys.executable, os.path.join(REPO, "agent", "deploy", "debian", "build.py"), "--out", folder], WHEEL_TIMEOUT_S)
+    return glob.glob(os.path.join(folder, "oomguard_*.deb"))[0]
+
+
+def install_deb(device: Device, deb: str) -> str:
+    """Install a package as its owner would, by one command; return what dpkg said. What it needs is there already."""
+    device.put(deb, "/root")
+    return device.sh('dpkg --install "$1" 2>&1', f"/root/{os.path.basename(deb)}", timeout_s=DEB_TIMEOUT_S)

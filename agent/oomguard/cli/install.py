@@ -1,111 +1,76 @@
-"""`oomguard install --unit X`: let a service's program hear the guard, by a drop-in of systemd's."""
+"""`oomguard install`: the guard as a service of systemd's; services that hear it; rights for its hooks."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
-from contextlib import suppress
 
-from oomguard.errors import NotPermittedError, UsageError
+from oomguard.cli.install_drop_ins import ALLOWED, HOOKS_UNIT, listener, listener_path, right, right_path, unit_name
+from oomguard.cli.install_service import install, uninstall
+from oomguard.cli.install_site import Site
+from oomguard.errors import UsageError
 from oomguard.tell.paths import PRESSURE_SOCKET
-from oomguard.tell.pressure import WATCH, WRITE
 
 NAME = "install"
-HELP = "let a service hear the guard: write the drop-in that sets MEMORY_PRESSURE_WATCH for its unit"
+HELP = "install the guard as a service, let a service hear it, or give its hooks a right"
 EXAMPLES = """\
-  oomguard install --unit player.service --dry-run     show the drop-in
-  oomguard install --unit player.service               write it
-  systemctl daemon-reload && systemctl restart player  and from then on it is told
-  oomguard install --unit player.service --remove      take it away again
+  oomguard install --systemd                           units, users and /etc/oomguard; and start it
+  oomguard install --systemd --uninstall               take them away again; what you changed stays
+  oomguard install --unit player.service --dry-run     show the drop-in that lets player hear the guard
+  oomguard install --unit player.service               write it; from its next start it is told
+  oomguard install --unit player.service --uninstall   take it away again
+  oomguard install --allow signal --allow reclaim      hooks may signal others' processes and reclaim others' memory
 """
-SYSTEM_UNITS = "/etc/systemd/system"
-DROP_IN = "50-oomguard.conf"
-OURS = re.compile(r"oomguard[\w@-]*\.(service|slice|socket)")
-UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,240}\.service")      # as systemd.unit(5) has it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `install` takes."""
-    parser.add_argument("--unit", metavar="UNIT", required=True, help="whose program is to hear the guard")
+    parser.add_argument("--systemd", action="store_true", help="the guard itself: units, users, /etc/oomguard")
+    parser.add_argument("--unit", metavar="UNIT", default="",
+                        help="whose program is to hear the guard: the drop-in that sets MEMORY_PRESSURE_WATCH for it")
+    parser.add_argument("--allow", metavar="RIGHT", action="append", default=[],
+                        help=f"what hooks may do beyond what any user may: {', '.join(ALLOWED)}, or user=NAME to run"
+                             " as; again for more")
     parser.add_argument("--socket", metavar="PATH", default=PRESSURE_SOCKET,
                         help="where the guard's pressure socket is (default: %(default)s)")
+    parser.add_argument("--python", metavar="PATH", default=sys.executable,
+                        help="the interpreter that the units call (default: this one, %(default)s)")
     action = parser.add_mutually_exclusive_group()
-    action.add_argument("--dry-run", action="store_true", help="print the drop-in and write nothing")
-    action.add_argument("--remove", action="store_true", help="take the drop-in away")
+    action.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    action.add_argument("--uninstall", "--remove", dest="remove", action="store_true", help="take it away again")
     parser.add_argument("--root", metavar="DIR", default="/", help="the system's root, as of an image being built")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print, write or remove the drop-in."""
-    unit = unit_name(args.unit)
-    path = os.path.join(args.root, SYSTEM_UNITS.lstrip("/"), f"{unit}.d", DROP_IN)
-    if args.dry_run:
-        print(f"# {path}\n{drop_in(args.socket)}", end="")
-        return 0
-    if args.remove:
-        return _remove(path, unit)
-    _write(path, drop_in(args.socket))
-    print(f"wrote {path}\nnow run: systemctl daemon-reload && systemctl restart {unit}")
-    if args.root == "/" and not os.path.exists(args.socket):
+    """Do what is asked for, and say each thing that is done."""
+    if not (args.systemd or args.unit or args.allow):
+        raise UsageError("nothing to install is named: --systemd, --unit UNIT or --allow RIGHT")
+    unit = unit_name(args.unit) if args.unit else ""
+    drop_ins = {listener_path(unit): listener(args.socket)} if unit else {}
+    drop_ins |= {right_path(word): right(word) for word in args.allow}
+    site = Site(args.root, args.dry_run)
+    if args.systemd and not args.remove:
+        install(site, args.python)
+    for path, text in drop_ins.items():
+        _drop_in(site, path, text, args.remove)
+    if args.systemd and args.remove:
+        uninstall(site)
+    if drop_ins and not args.dry_run:
+        units = [*([unit] if unit else []), *([HOOKS_UNIT] if args.allow else [])]
+        print(f"now run: systemctl daemon-reload && systemctl restart {' '.join(units)}")
+    if unit and args.root == "/" and not args.remove and not args.dry_run and not os.path.exists(args.socket):
         print(f"oomguard: there is no {args.socket} yet: enable oomguard-pressure.socket before the unit starts, or"
               " its program will not listen", file=sys.stderr)
     return 0
 
 
-def unit_name(text: str) -> str:
-    """Return the unit's full name. Raises UsageError where it is none, or one of the guard's own."""
-    name = text if text.endswith(".service") else f"{text}.service"
-    if not UNIT.fullmatch(name):
-        raise UsageError(f"{text!r} is not a service's name, such as player.service")
-    if OURS.fullmatch(name):
-        raise UsageError(f"{name} is the guard itself: it would wake itself for ever")
-    return name
-
-
-def drop_in(socket: str) -> str:
-    """Return the drop-in's text. Raises UsageError where the protocol's readers would refuse the path."""
-    if not socket.startswith("/") or os.path.normpath(socket) != socket or not re.fullmatch(r"[\w/.@:+-]+", socket):
-        raise UsageError(f"{socket!r} is not an absolute, normalised path of plain characters")
-    return f"""\
-# Written by `oomguard install`; `oomguard install --unit … --remove` takes it away.
-# The program hears oomguard's forecast where systemd would have given it the unit's own memory.pressure file.
-[Unit]
-Wants=oomguard-pressure.socket
-After=oomguard-pressure.socket
-
-[Service]
-Environment={WATCH}={socket}
-# systemd's own trigger means nothing on this socket.
-UnsetEnvironment={WRITE}
-"""
-
-
-def _write(path: str, text: str) -> None:
-    """Write it whole or not at all."""
-    making = f"{path}.{os.getpid()}"
-    try:
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        with open(making, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(making, 0o644)
-        os.rename(making, path)
-    except OSError as error:
-        with suppress(OSError):
-            os.unlink(making)
-        raise NotPermittedError(f"cannot write {path}: {error.strerror}; run as root, or see --dry-run") from None
-
-
-def _remove(path: str, unit: str) -> int:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        print(f"there is no {path}")
-        return 0
-    except OSError as error:
-        raise NotPermittedError(f"cannot remove {path}: {error.strerror}; run as root") from None
-    with suppress(OSError):         # others have drop-ins there
-        os.rmdir(os.path.dirname(path))
-    print(f"removed {path}\nnow run: systemctl daemon-reload && systemctl restart {unit}")
-    return 0
+def _drop_in(site: Site, path: str, text: str, is_removed: bool) -> None:
+    if is_removed and not site.has(path):
+        print(f"there is no {site.path(path)}")
+    elif is_removed:
+        site.remove(path)
+    elif site.is_dry_run:
+        print(f"# {site.path(path)}\n{text}", end="")
+    else:
+        site.write(path, text)

@@ -23,7 +23,7 @@ from oomguard.tell.pressure import Pace
 from oomguard.tell.service import ServiceManager
 
 NAME = "pressure"           # FileDescriptorName= in the socket unit; its connections are pressure-1, pressure-2 …
-CONSUMERS_MAX = 128         # deploy/oomguard.service.d/pressure.conf has FileDescriptorStoreMax= above it
+CONSUMERS_MAX = 128         # deploy/oomguard.service has FileDescriptorStoreMax= above it
 CONSUMERS_PER_USER_MAX = 64
 STUCK_S = 600.0
 WISH_MAX_BYTES = 256        # what is kept of a consumer's MEMORY_PRESSURE_WRITE
