@@ -15,11 +15,12 @@ from math import inf
 from oomguard.decide.plan import Plan
 from oomguard.decide.plan_json import from_json, to_json
 from oomguard.errors import BundleError, ConfigError
-from oomguard.forest import Forest
+from oomguard.forest import Forest, Knots
 from oomguard.scorer import Model
 from oomguard.typed import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
+    from oomguard.net import Net
     from oomguard.trust.bundle import Bundle
 
 _LINE_MAX_BYTES = 1 << 20
@@ -59,7 +60,7 @@ class Briefing(NamedTuple):
 def write_briefing(plan: Plan, bundle: Bundle | None, options: Options) -> bytes:
     """Return the briefing: the plan, the options and the model's facts as a line of JSON each, then the forest."""
     facts = json.dumps([options, _plain_model(bundle, plan)]).encode()
-    return b"\n".join((to_json(plan), facts, b"" if bundle is None else bundle.forest))
+    return b"\n".join((to_json(plan), facts, b"" if bundle is None else bundle.forest or bundle.onnx))
 
 
 def become_daemon(plan: Plan, bundle: Bundle | None, options: Options) -> NoReturn:
@@ -95,10 +96,20 @@ def _plain_model(bundle: Bundle | None, plan: Plan) -> dict[str, object] | None:
         return None
     thresholds = bundle.thresholds_for(plan.profile.device_type)
     return {"model_id": bundle.model_id, "digest": bundle.digest, "phases": bundle.phases,
+            "is_net": bool(bundle.onnx),
             "thresholds": [thresholds.p300, thresholds.p240, thresholds.p180, thresholds.p120, thresholds.p60],
             "critical_ratio": thresholds.critical_ratio, "calibration": bundle.calibration,
             "low": [None if low == -inf else low for low in bundle.low],
             "high": [None if high == inf else high for high in bundle.high]}
+
+
+def _runnable(data: bytes, low: list[float], high: list[float], calibration: tuple[Knots, ...],
+              is_net: bool) -> Forest | Net:
+    if not is_net:
+        return Forest(data, low, high, calibration)
+    from oomguard.net import Net  # only where the model is no forest
+
+    return Net(data, low, high, calibration)
 
 
 def _model(facts: dict[str, Any], data: bytes) -> Model:
@@ -106,7 +117,7 @@ def _model(facts: dict[str, Any], data: bytes) -> Model:
         low = [-inf if x is None else float(x) for x in facts["low"]]
         high = [inf if x is None else float(x) for x in facts["high"]]
         calibration = tuple(tuple((float(x), float(y)) for x, y in curve) for curve in facts["calibration"])
-        forest = Forest(data, low, high, calibration)
+        forest = _runnable(data, low, high, calibration, facts["is_net"])
         return Model(facts["model_id"], facts["digest"], forest, tuple(facts["thresholds"]), facts["critical_ratio"],
                      facts["phases"])
     except (KeyError, TypeError, ValueError) as problem:

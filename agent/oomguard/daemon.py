@@ -24,6 +24,7 @@ from oomguard.process import catch_signals, lock_memory, open_log, write_own
 from oomguard.record.journal import Journal
 from oomguard.reload import Reloader, take_briefing
 from oomguard.remotes import Remotes
+from oomguard.scorer import scorer_in
 from oomguard.sense.machine import open_machine
 from oomguard.sidecar import Sidecar, remove_folder
 from oomguard.tell.consumer import PressureAlarm
@@ -268,7 +269,7 @@ class Daemon:
     def _tell_settings(self, event: str = "start") -> None:
         plan, model = self._plan, self._model
         self._tell(event, version=__version__, pid=os.getpid(), rules=plan.source, rules_digest=plan.digest[:12],
-                   model="none" if model is None else model.model_id, scorer="plain" if model is None else "forest",
+                   model="none" if model is None else model.model_id, scorer=scorer_in(model),
                    cadence_s=plan.cadence_s, dry_run=plan.is_dry_run,
                    targets=[target.name for target in plan.targets], hooks=[hook.name for hook in self._hooks],
                    socket=self._options.socket or None, recording=self._options.journal_dir or None)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from oomguard.act.releases import Releases
     from oomguard.decide.decide import Decider
     from oomguard.decide.plan import Action, Condition, Plan
+    from oomguard.net_scorer import NetScorer
     from oomguard.notes import Notes
     from oomguard.record.recorder import RunRecorder
     from oomguard.record.silence import Silence
@@ -46,7 +47,7 @@ class TargetGuard:
 
     def __init__(
         self, name: str, machine: Machine | PortableMachine, sensor: Sensor | PortableSensor, window: Window,
-        scorer: Scorer, decider: Decider, releases: Releases, notes: Notes, recorder: RunRecorder | Silence,
+        scorer: Scorer | NetScorer, decider: Decider, releases: Releases, notes: Notes, recorder: RunRecorder | Silence,
         plan: Plan,
     ) -> None:
         self.name, self._machine, self.sensor, self.window = name, machine, sensor, window

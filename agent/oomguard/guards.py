@@ -14,7 +14,7 @@ from oomguard.guard import TargetGuard
 from oomguard.notes import Notes
 from oomguard.record.facts import run_facts
 from oomguard.record.silence import Silence
-from oomguard.scorer import Scorer
+from oomguard.scorer import open_scorer, scorer_in
 from oomguard.sense.files import read_if_there
 from oomguard.sense.mounts import cgroups_of, find_hierarchies
 from oomguard.sense.sample import NAN
@@ -217,8 +217,9 @@ class Guards:
                             is_dry_run=plan.is_dry_run)
         tell("guarding", what=found.label, pressure_of=sensor.pressure_of, is_continued=len(window) > 0,
              constraints=[f"{each.name}={each.limit_bytes:.0f}" for each in sensor.constraints()][:8])
-        guard = TargetGuard(target.name, self._machine, sensor, window, Scorer(model, plan.profile),
-                            decider_for(plan, target.name), releases, Notes(tell, sensor.kills()), recorder, plan)
+        scorer = open_scorer(model, plan.profile, self._runner, self._tell)
+        guard = TargetGuard(target.name, self._machine, sensor, window, scorer, decider_for(plan, target.name),
+                            releases, Notes(tell, sensor.kills(), scorer.name), recorder, plan)
         guard.phase = self.phases.get(target.name)
         return guard
 
@@ -229,7 +230,7 @@ class Guards:
         return self.journal.run(run_facts(
             name, identity, window.start_s, plan.profile, target=found, cadence_s=plan.cadence_s,
             bundle_digest="" if model is None else model.digest, rules_digest=plan.digest,
-            scorer="plain" if model is None else "forest"))
+            scorer=scorer_in(model)))
 
     def _open_window(self, name: str, identity: str) -> Window:
         """Open the target's window; where no file can be had, guard without one and say what that costs."""

@@ -65,6 +65,14 @@ class Net:
         return np.asarray(said, np.float64)
 
 
+    def classes_in(self, rows: bytes) -> list[list[float]]:
+        """Return `classes` of the rows in these bytes: as plain numbers, for who has no numpy."""
+        import numpy as np
+
+        found: list[list[float]] = self.classes(np.frombuffer(rows, np.float32).reshape(-1, features.COUNT)).tolist()
+        return found
+
+
 def open_session(onnx: bytes) -> Any:
     """Return the onnxruntime session of a graph that has been tried. Raises BundleError, see Net.load."""
     try:

@@ -22,11 +22,16 @@ Tell = Callable[..., None]  # (event, severity, **fields)
 class Notes:
     """Compares each reading with the one before, and tells what changed."""
 
-    __slots__ = ("_before", "_blind_ticks", "_counted_s", "_tell", "kills")
+    __slots__ = ("_before", "_blind_ticks", "_counted_s", "_scorer", "_tell", "kills")
 
-    def __init__(self, tell: Tell, kills: int) -> None:
-        """Args: kills: the kernel's kills in the target before we came; -1 where it cannot be known."""
-        self._tell, self.kills = tell, kills
+    def __init__(self, tell: Tell, kills: int, scorer: str = "forest") -> None:
+        """Say what is known at the start.
+
+        Args:
+            kills: the kernel's kills in the target before we came; -1 where it cannot be known.
+            scorer: who speaks where there is a forecast.
+        """
+        self._tell, self.kills, self._scorer = tell, kills, scorer
         self._before: Reading | None = None
         self._blind_ticks, self._counted_s = 0, float("-inf")
 
@@ -41,7 +46,7 @@ class Notes:
             self._tell("constraint", was=before.sample.constraint, constraint=reading.sample.constraint,
                        limit_bytes=reading.sample.limit_bytes, headroom_bytes=reading.sample.headroom_bytes)
         if reading.level != level_before:
-            self._tell("level", "notice", was=level_before, **figures(reading))
+            self._tell("level", "notice", was=level_before, **self._figures(reading))
         if reading.forecast is None and (before is None or before.forecast is not None):
             self._note_abstention(guard.scorer.abstains_because(guard.window))
         if guard.sensor.end_fd < 0 and self._may_have_killed(reading, before):
@@ -65,12 +70,12 @@ class Notes:
         if kills > self.kills >= 0:
             for _ in range(min(kills - self.kills, KILLS_NOTED_MOST)):
                 guard.recorder.kill(reading.sample.t_s)
-            self._tell("kill", "error", killer="kernel", kills=kills - self.kills, **figures(reading))
+            self._tell("kill", "error", killer="kernel", kills=kills - self.kills, **self._figures(reading))
         self.kills = kills
 
     def decided(self, decision: Decision, reading: Reading) -> None:
         """Tell a decision: the one line that says which rule fired, why, and on what figures."""
-        self._tell("decision", "notice", rule=decision.rule, because=decision.because, **figures(reading))
+        self._tell("decision", "notice", rule=decision.rule, because=decision.because, **self._figures(reading))
 
     def blind(self, because: str) -> None:
         """Take in a reading that failed or cannot be used; after some in a row, say so."""
@@ -83,22 +88,26 @@ class Notes:
         """Whether the target has not been seen for some ticks: level and figures are old."""
         return self._blind_ticks >= BLIND_AFTER
 
+    def _figures(self, reading: Reading) -> dict[str, object]:
+        return figures(reading, self._scorer)
+
     def _note_abstention(self, why: str) -> None:
         if why != "no model":               # that is said once, at the start
             self._tell("abstains", because=why, scorer="plain")
 
 
-def scorer_of(reading: Reading | None) -> str:
-    """Return who spoke: `forest`, or `plain` where no model did."""
-    return "plain" if reading is None or reading.forecast is None else "forest"
+def scorer_of(reading: Reading | None, scorer: str = "forest") -> str:
+    """Return who spoke: `forest` or `onnx`, as `scorer` says, or `plain` where no model did."""
+    return "plain" if reading is None or reading.forecast is None else scorer
 
 
-def figures(reading: Reading) -> dict[str, object]:
+def figures(reading: Reading, scorer: str = "forest") -> dict[str, object]:
     """Return the fields that every line about a target's state carries."""
     sample, forecast, level = reading
     fields: dict[str, object] = {
-        "t_s": round(sample.t_s, 3), "level": level, "scorer": scorer_of(reading), "constraint": sample.constraint,
-        "limit_bytes": sample.limit_bytes, "used_bytes": sample.used_bytes, "headroom_bytes": sample.headroom_bytes}
+        "t_s": round(sample.t_s, 3), "level": level, "scorer": scorer_of(reading, scorer),
+        "constraint": sample.constraint, "limit_bytes": sample.limit_bytes, "used_bytes": sample.used_bytes,
+        "headroom_bytes": sample.headroom_bytes}
     if forecast is not None:
         fields["time_to_limit_s"] = time_to_limit_s(forecast)
         fields.update((name, round(p, 4)) for name, p in forecast._asdict().items())
@@ -117,8 +126,9 @@ def status(guard: TargetGuard) -> dict[str, object]:
     reading, releases = guard.reading, guard.releases
     shown: dict[str, object] = {
         "name": guard.name, "level": 0, "limit_bytes": None, "used_bytes": None, "headroom_bytes": None,
-        "constraint": None, "probabilities": None, "time_to_limit_s": None, "scorer": scorer_of(reading),
-        "abstains_because": _abstains_because(guard), "kills": guard.notes.kills,
+        "constraint": None, "probabilities": None, "time_to_limit_s": None,
+        "scorer": scorer_of(reading, guard.scorer.name), "abstains_because": _abstains_because(guard),
+        "kills": guard.notes.kills,
         "is_blind": guard.notes.is_blind, "samples": guard.window.samples_total, "releases": releases.count,
         "freed_bytes": releases.bytes_total, "last_freed_bytes": releases.last_freed_bytes,
         "hooks": [{"name": hook.name, "cost": hook.cost_now, "yield_bytes": hook.yield_bytes, "calls": hook.calls,

@@ -110,6 +110,18 @@ def texts(message: Message, key: str) -> list[str]:
     raise HelperError(_wrong(key, value, "a list of texts"))
 
 
+def tables(message: Message, key: str) -> list[list[float]]:
+    """Return a field that must be a list of lists of numbers within 0…1. Raises HelperError."""
+    value = message.get(key)
+    if type(value) is list and all(type(row) is list and all(_is_share(item) for item in row) for row in value):
+        return value
+    raise HelperError(_wrong(key, value, "a list of lists of numbers within 0..1"))
+
+
+def _is_share(item: object) -> bool:
+    return type(item) is float and 0 <= item <= 1
+
+
 def _wrong(key: str, value: object, what: str) -> str:
     shown = type(value).__name__ if isinstance(value, (dict, list)) else repr(value)[:60]   # repr may recurse
     return f"{key}: {shown} is not {what}"

@@ -16,6 +16,7 @@ from oomguard.tell.paths import runtime_dir
 from oomguard.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from oomguard.act.onnx_scorer import OnnxScorer
     from oomguard.act.servers.jobs import Jobs
 
 OWED = "owed"           # servers/debts.py: notes of what an earlier helper left lowered
@@ -25,7 +26,8 @@ COMMANDS_MAX = 8        # at once; more of them under pressure would add to it
 class Errands:
     """Everything under way, by ticket."""
 
-    __slots__ = ("_commands", "_dying", "_fd", "_jobs", "_poller", "_reclaims", "_wake_fd", "is_stopping")
+    __slots__ = ("_commands", "_dying", "_fd", "_jobs", "_poller", "_reclaims", "_scorer", "_wake_fd",
+                 "is_stopping")
 
     def __init__(self, fd: int, wake_fd: int) -> None:
         """Take the channel, and a descriptor that becomes readable when a child ends."""
@@ -33,6 +35,7 @@ class Errands:
         self._commands: dict[int, Command] = {}
         self._reclaims: dict[int, tuple[str, Reclaim, float, float]] = {}   # folder, reclaim, start, deadline
         self._jobs: Jobs | None = None          # from the first server hook on
+        self._scorer: OnnxScorer | None = None  # from the first net on
         self._dying: list[Command] = []         # killed, not reaped yet
         self._poller = select.poll()
         for descriptor in (fd, wake_fd):
@@ -81,7 +84,8 @@ class Errands:
             return
         ticket = channel.whole(message, "ticket")       # without one there is nobody to answer: HelperError
         started_s = now_s()
-        does = {"command": self._command, "signal": self._signal, "reclaim": self._reclaim}
+        does = {"command": self._command, "signal": self._signal, "reclaim": self._reclaim,
+                "net": self._take_net, "score": self._score}
         try:
             do = channel.text(message, "do")
             if do in SERVER_KINDS:
@@ -201,6 +205,23 @@ class Errands:
             remark = remark or ("" if reclaim.is_over else "partial: out of time")
             freed = None if why else reclaim.freed_bytes()
             self._answer(ticket, started_s, why or remark, ok=not why, freed=freed)
+
+    # Nets
+
+    def _net(self) -> OnnxScorer:
+        if self._scorer is None:
+            from oomguard.act.onnx_scorer import OnnxScorer  # brings the feature table, and later numpy
+
+            self._scorer = OnnxScorer()
+        return self._scorer
+
+    def _take_net(self, ticket: int, message: channel.Message) -> None:
+        started_s = now_s()
+        self._net().take(message)
+        self._answer(ticket, started_s, "", ok=True)
+
+    def _score(self, ticket: int, message: channel.Message) -> None:
+        channel.send(self._fd, {"ticket": ticket, "classes": self._net().score(message)})
 
     # Servers
 

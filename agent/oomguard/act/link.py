@@ -50,7 +50,14 @@ class Answer(NamedTuple):
     why: str
 
 
-def read_message(message: channel.Message) -> Hello | Spawned | Answer:
+class Scored(NamedTuple):
+    """What a net said of rows of features: the probabilities of the classes of each, empty where it gave no number."""
+
+    ticket: int
+    classes: list[list[float]]
+
+
+def read_message(message: channel.Message) -> Hello | Spawned | Answer | Scored:
     """Return what a message of the helper means. Raises HelperError, also for another version's hello."""
     if "hello" in message:
         if message["hello"] != channel.VERSION:
@@ -59,6 +66,8 @@ def read_message(message: channel.Message) -> Hello | Spawned | Answer:
     ticket = channel.whole(message, "ticket")
     if "pid" in message:
         return Spawned(ticket, channel.whole(message, "pid"), channel.whole(message, "started_ticks"))
+    if "classes" in message:
+        return Scored(ticket, channel.tables(message, "classes"))
     freed = math.nan if message.get("freed_bytes") is None else channel.number(message, "freed_bytes")
     return Answer(ticket, channel.flag(message, "ok"), freed, channel.number(message, "duration_s"),
                   channel.text(message, "why"))
@@ -146,7 +155,7 @@ class HelperLink:
             raise HelperError("the helper is down; it is started again at a quiet time")
         channel.send(self.fd, message)
 
-    def receive(self) -> Spawned | Answer | None:
+    def receive(self) -> Spawned | Answer | Scored | None:
         """Return the next message, None where there is none. Raises HelperError once the helper is gone or
         speaks nonsense.
         """

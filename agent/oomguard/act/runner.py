@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 import select
+from collections.abc import Callable
 
 from oomguard.act.call import Job, Result, carry_out
 from oomguard.act.hooks import Hook, Outcome, Request
-from oomguard.act.link import Answer, HelperLink, Spawned, kill_group
+from oomguard.act.link import Answer, HelperLink, Scored, Spawned, kill_group
 from oomguard.act.order import write_order
 from oomguard.act.wake import Wake
 from oomguard.clock import now_s
@@ -21,6 +22,7 @@ from oomguard.errors import HelperError
 from oomguard.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from oomguard.act.scoring import Scoring
     from oomguard.act.worker import Workers
 
 HELPER_GRACE_S = 2.0    # the helper keeps the deadline itself; so much later it is taken for hung
@@ -40,7 +42,7 @@ class _Flight:
 class Runner:
     """The executors and what is in flight. All methods belong to one thread, the loop's."""
 
-    __slots__ = ("_dry_run", "_flights", "_link", "_outcomes", "_poller", "_root", "_ticket", "_wake",
+    __slots__ = ("_dry_run", "_flights", "_link", "_outcomes", "_poller", "_root", "_scoring", "_ticket", "_wake",
                  "_wants_helper", "_workers", "last_problem")
 
     def __init__(
@@ -61,7 +63,8 @@ class Runner:
         self._poller = select.epoll()
         self._poller.register(self._wake.fd, select.EPOLLIN)
         self._workers: Workers | None = None
-        self._wants_helper = False      # a helper hook was registered
+        self._wants_helper = False      # a helper hook was registered, or a net is to be run
+        self._scoring: Scoring | None = None
         self._link = HelperLink(executable, helper_address)
         self.last_problem = ""          # why the helper is down; empty while it is not
 
@@ -71,9 +74,26 @@ class Runner:
             from oomguard.act.worker import Workers  # brings threading, 0.7 MB
 
             self._workers = Workers(self._wake)
-        if hook.executor == "helper" and not self._wants_helper:
+        if hook.executor == "helper":
+            self._want_helper()
+
+    def scoring(self, onnx: bytes, tell: Callable[..., None]) -> Scoring:
+        """Return what runs this net in the helper, which is started for it."""
+        if self._scoring is None or self._scoring.onnx != onnx:
+            from oomguard.act.scoring import Scoring  # only where the model is no forest
+
+            self._scoring = Scoring(onnx, self._take_ticket, tell)
+        self._want_helper()
+        return self._scoring
+
+    def _want_helper(self) -> None:
+        if not self._wants_helper:
             self._wants_helper = True
             self._tend_helper(now_s(), is_quiet=True)
+
+    def _take_ticket(self) -> int:
+        self._ticket += 1
+        return self._ticket
 
     def fds(self) -> tuple[int, ...]:
         """Return what to wait on for reading: one descriptor, the same for the runner's life."""
@@ -101,8 +121,7 @@ class Runner:
 
     def start(self, hook: Hook, request: Request) -> int:
         """Start a hook; return the ticket its outcome will carry."""
-        self._ticket += 1
-        ticket = self._ticket
+        ticket = self._take_ticket()
         flight = self._flights[ticket] = _Flight(hook, now_s())
         request = request._replace(deadline_s=min(request.deadline_s, hook.deadline_s))
         try:
@@ -133,6 +152,7 @@ class Runner:
         self._hear_helper(now)
         self._end_late_remotes(now)
         self._tend_helper(now, is_quiet)
+        self._speak_of_nets(now)
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
@@ -198,14 +218,25 @@ class Runner:
         try:
             while (heard := self._link.receive()) is not None:
                 self._take_in(heard)
-            if any(flight.hook.executor == "helper" and now >= flight.expires_s for flight in self._flights.values()):
+            expires = [flight.expires_s for flight in self._flights.values() if flight.hook.executor == "helper"]
+            is_mute = self._scoring is not None and not expires and self._scoring.is_overdue(now)
+            if is_mute or (expires and now >= min(expires)):
                 raise HelperError("the helper does not answer")
         except HelperError as error:
             self._lose_helper(now, str(error))
 
-    def _take_in(self, heard: Spawned | Answer) -> None:
+    def _speak_of_nets(self, now: float) -> None:
+        if self._scoring is not None and self._link.fd >= 0:
+            try:
+                self._scoring.speak(self._link.send, now)
+            except HelperError as error:
+                self._lose_helper(now, str(error))
+
+    def _take_in(self, heard: Spawned | Answer | Scored) -> None:
+        if self._scoring is not None and not isinstance(heard, Spawned) and self._scoring.hear(heard):
+            return
         flight = self._flights.get(heard.ticket)
-        if flight is None or flight.hook.executor != "helper":
+        if flight is None or isinstance(heard, Scored) or flight.hook.executor != "helper":
             return                          # answered already, at the guard's own deadline
         if isinstance(heard, Spawned):
             flight.group_pid, flight.group_ticks = heard.pid, heard.started_ticks
@@ -215,6 +246,8 @@ class Runner:
     def _lose_helper(self, now: float, why: str) -> None:
         self.last_problem = why
         self._link.drop(now)                # closing the descriptor takes it out of the epoll
+        if self._scoring is not None:
+            self._scoring.lost(why)
         for ticket, flight in list(self._flights.items()):
             if flight.hook.executor == "helper":
                 kill_group(flight.group_pid, flight.group_ticks)

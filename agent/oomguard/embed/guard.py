@@ -17,6 +17,7 @@ from oomguard.embed.settings import model_of, plan_of
 from oomguard.embed.teller import Teller
 from oomguard.errors import UsageError
 from oomguard.forecast import Forecast, time_to_limit_s
+from oomguard.scorer import scorer_in
 from oomguard.sense.sample import NAN
 
 if TYPE_CHECKING:
@@ -268,7 +269,7 @@ class Guard:
     def _tell_settings(self, teller: Teller) -> None:
         plan, model, options = self._briefing
         teller.event("start", rules=plan.source, rules_digest=plan.digest[:12], cadence_s=plan.cadence_s,
-                     model="none" if model is None else model.model_id, scorer="plain" if model is None else "forest",
+                     model="none" if model is None else model.model_id, scorer=scorer_in(model),
                      dry_run=plan.is_dry_run, target=plan.targets[0].name, hooks=list(self._hooks))
         if options.model_problem:
             teller.event("no-model", "warning", because=options.model_problem, what_follows="the plain levels hold")

@@ -17,7 +17,7 @@ MADE = """\
 # {model_id}
 
 Forecasts a kernel out-of-memory kill of one process or cgroup within 60, 120, 180, 240 and 300 s from the last
-300 s of its memory. {rounds} rounds x 6 classes of XGBoost trees of depth <= {depth}, {forest_bytes} bytes.
+300 s of its memory. {kind}, {forest_bytes} bytes.
 
 ## Made from
 - {runs} recorded runs, {kills} kernel kills, {hours:.1f} quiet hours, one machine without swap, {limits} limits.
@@ -91,7 +91,7 @@ def text_of(model_id: str, recipe: Recipe, report: dict[str, Any], forest_bytes:
 
 def _head(model_id: str, recipe: Recipe, data: dict[str, Any], forest_bytes: int) -> str:
     return MADE.format(
-        model_id=model_id, forest_bytes=forest_bytes, rounds=recipe.trees.rounds, depth=recipe.trees.depth,
+        model_id=model_id, forest_bytes=forest_bytes, kind=recipe.settings.in_words,
         runs=data["runs"], kills=data["kills"], hours=data["quiet_hours"], limits=len(data["device_types"]),
         programs=", ".join(data["programs"]), simulated=recipe.simulation.runs, share=recipe.simulation.share,
         left_out=", ".join(recipe.inputs.left_out))

@@ -39,6 +39,11 @@ class Trees:
     threads: int = 1
     bins: int = 64
 
+    @property
+    def in_words(self) -> str:
+        """What is trained, as a card says it."""
+        return f"{self.rounds} rounds x 6 classes of XGBoost trees of depth <= {self.depth}"
+
 
 @dataclass(frozen=True, slots=True)
 class AdaBoost:
@@ -49,6 +54,11 @@ class AdaBoost:
     learning_rate: float = 0.5
     column_share: float = 0.3               # tried at each split
     least_leaf_ratio: float = 0.002         # of the weight of all rows, in every leaf
+
+    @property
+    def in_words(self) -> str:
+        """What is trained, as a card says it."""
+        return f"AdaBoost over {self.rounds} trees of depth <= {self.depth}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,11 @@ class RandomForest:
     column_share: float = 0.4
     row_share: float = 0.6
 
+    @property
+    def in_words(self) -> str:
+        """What is trained, as a card says it."""
+        return f"A random forest of {self.trees} trees of depth <= {self.depth}"
+
 
 @dataclass(frozen=True, slots=True)
 class Network:
@@ -72,6 +87,11 @@ class Network:
     l2: float = 0.01
     batch_rows: int = 256
 
+    @property
+    def in_words(self) -> str:
+        """What is trained, as a card says it."""
+        return f"A neural network with hidden layers of {', '.join(map(str, self.hidden))}"
+
 
 @dataclass(frozen=True, slots=True)
 class ElasticNet:
@@ -80,6 +100,11 @@ class ElasticNet:
     inverse_penalty: float = 0.01           # scikit-learn's C, on weights whose mean is 1
     l1_share: float = 0.5
     epochs: int = 60
+
+    @property
+    def in_words(self) -> str:
+        """What is trained, as a card says it."""
+        return f"A linear softmax with an elastic-net penalty of which {self.l1_share:.0%} is L1"
 
 
 Settings = Trees | AdaBoost | RandomForest | Network | ElasticNet

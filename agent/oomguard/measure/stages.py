@@ -22,6 +22,7 @@ from oomguard.decide.view import View
 from oomguard.enclosure import Enclosure
 from oomguard.errors import OomguardError
 from oomguard.forecast import Forecast
+from oomguard.forest import Forest
 from oomguard.guard import TargetGuard
 from oomguard.guards import Guards
 from oomguard.kernel import HAS_KERNEL, native
@@ -143,9 +144,10 @@ def decide(bench: Bench) -> Figures:
 
 
 def _kernel_forest(bench: Bench) -> native.Forest:
-    if bench.model.forest.compiled is None:
+    forest = bench.model.forest
+    if not isinstance(forest, Forest) or forest.compiled is None:
         raise SkippedError("the kernel is not built")
-    return bench.model.forest.compiled
+    return forest.compiled
 
 
 # -- the tick ----------------------------------------------------------------------------------------------------

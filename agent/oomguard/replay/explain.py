@@ -10,7 +10,7 @@ import numpy as np
 from oomguard.decide.decide import Decision, Standing
 from oomguard.errors import UsageError
 from oomguard.forecast import Forecast
-from oomguard.forest import HORIZONS_S, unpack
+from oomguard.forest import HORIZONS_S, Forest, unpack
 from oomguard.replay.alarms import alarms_in
 from oomguard.replay.compare import first_actions, is_other_guard, sample_before
 from oomguard.replay.contributions import Contributions, contributions_to
@@ -18,7 +18,7 @@ from oomguard.replay.readings import rows_of
 from oomguard.replay.recording import Acted, RecordedRun
 from oomguard.replay.replay import Replayed, Replayer
 from oomguard.replay.words import Push, pushes
-from oomguard.scorer import NEVER, Model, Scorer
+from oomguard.scorer import NEVER, Model, Scorer, gated
 from oomguard.sense.sample import Sample
 from oomguard.series import features_of_run
 from oomguard.window import SPAN_S, Window
@@ -64,7 +64,7 @@ class Explanation:
     model_id: str
     history: tuple[Point, ...]          # the last 300 s, this moment included
     after: tuple[Point, ...]            # what came then
-    score: Contributions | None
+    score: Contributions | None         # of a forest; what makes a net say what it says is not known
     pushes: tuple[Push, ...]
     standings: tuple[Standing, ...]
     decision: Decision | None
@@ -78,6 +78,11 @@ class Explanation:
     def horizon_s(self) -> int:
         """The horizon that the level speaks of; the farthest where there is none."""
         return 60 * (6 - self.level) if 1 <= self.level <= 5 else HORIZONS_S[-1]
+
+    @property
+    def scorer(self) -> str:
+        """Who spoke."""
+        return "plain" if self.forecast is None else "onnx" if self.score is None else "forest"
 
 
 class Wanted(NamedTuple):
@@ -98,7 +103,7 @@ def explain(replayer: Replayer, run: RecordedRun, wanted: Wanted) -> Explanation
     forecast, level = readings.forecast(at), int(readings.levels[at])
     score: Contributions | None = None
     pushed: tuple[Push, ...] = ()
-    if forecast is not None and replayer.setting.bundle is not None and model is not None:
+    if forecast is not None and model is not None and isinstance(model.forest, Forest):
         score, pushed = pushed_by(replayer, model, run.until(at + 1))
     now_s = float(run.t_s[at])
     since_s = _raised_s(replayed, at) if what.startswith("alarm") else now_s
@@ -196,7 +201,7 @@ def _abstention(replayer: Replayer, model: Model | None, run: RecordedRun, at: i
             if action.t_s < run.t_s[number]:
                 window.released(action.t_s)
         window.push(sample_of(run, number))
-    return Scorer(model, replayer.setting.profile_of(run)).abstains_because(window)
+    return Scorer(gated(model), replayer.setting.profile_of(run)).abstains_because(window)
 
 
 def sample_of(run: RecordedRun, at: int) -> Sample:

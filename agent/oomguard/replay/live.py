@@ -12,16 +12,17 @@ from oomguard import window as ring
 from oomguard.decide.levels import level_of
 from oomguard.decide.view import View
 from oomguard.errors import NotPermittedError, TargetGoneError, UsageError
-from oomguard.forecast import time_to_limit_s
-from oomguard.forest import HORIZONS_S, unpack
+from oomguard.forecast import Forecast, time_to_limit_s
+from oomguard.forest import HORIZONS_S, cumulated, unpack
 from oomguard.guard import PRESSURE_SPAN_S
 from oomguard.guards import _file_name
+from oomguard.net import Net
 from oomguard.replay.contributions import Contributions, contributions_to
 from oomguard.replay.explain import Explanation, Point
 from oomguard.replay.recording import RecordedRun
 from oomguard.replay.replay import Replayer, Setting
 from oomguard.replay.words import Push, pushes
-from oomguard.scorer import Scorer
+from oomguard.scorer import Scorer, gated
 from oomguard.window import Window
 
 
@@ -42,8 +43,11 @@ def explain_now(setting: Setting, folder: str, target: str) -> Explanation:
     model = replayer.model_for(RecordedRun(target, target, profile, {}, [], []))
     window = read_window(os.path.join(folder, "windows", _file_name(target) + ".window"),
                          {} if model is None else model.phases)
-    scorer = Scorer(model, profile)
+    scorer = Scorer(gated(model), profile)
     forecast = scorer.score(window)
+    if forecast is not None and model is not None and isinstance(model.forest, Net):
+        row = np.array(features.of(window.buffer, features.statics(profile)), np.float32)
+        forecast = Forecast(*cumulated(model.forest.classes(row[None])[0].tolist(), model.forest.calibration))
     view = _view(window, {} if model is None else model.phases)
     level = level_of(forecast, scorer.thresholds, view.headroom_bytes / view.limit_bytes,
                      setting.plan.plain_headroom_ratios)
@@ -54,7 +58,7 @@ def explain_now(setting: Setting, folder: str, target: str) -> Explanation:
                     for block in window.blocks())
     score: Contributions | None = None
     pushed: tuple[Push, ...] = ()
-    if forecast is not None and setting.bundle is not None:
+    if forecast is not None and setting.bundle is not None and setting.bundle.forest:
         row = np.array(features.of(window.buffer, features.statics(profile)), np.float32)
         score = contributions_to(unpack(setting.bundle.forest), row, HORIZONS_S[-1])
         pushed = pushes(score, row, history[-1].t_s - history[0].t_s)

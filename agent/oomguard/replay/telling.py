@@ -183,7 +183,7 @@ def plain(found: Explanation) -> dict[str, object]:
         **found.point._asdict(), "level": found.level, "constraint": found.constraint,
         "probabilities": None if found.forecast is None else found.forecast._asdict(),
         "thresholds": dict(zip(reversed(HORIZON_NAMES), found.thresholds, strict=True)),
-        "time_to_limit_s": found.time_to_limit_s, "scorer": "plain" if found.forecast is None else "forest",
+        "time_to_limit_s": found.time_to_limit_s, "scorer": found.scorer,
         "abstains_because": found.abstains_because or None, "model": found.model_id or None,
         "window": [each._asdict() for each in found.history],
         "score": None if score is None else {

@@ -13,6 +13,7 @@ from math import inf
 from oomguard import features
 from oomguard.errors import BundleError
 from oomguard.forest import HORIZONS_S, Forest, Knots
+from oomguard.net import Net
 from oomguard.trust.files import Folder
 from oomguard.typed import Any, NamedTuple
 
@@ -34,13 +35,13 @@ class Thresholds(NamedTuple):
 
 
 class Bundle(NamedTuple):
-    """A checked bundle. The forest's bytes are the very ones that were checked."""
+    """A checked bundle. The model's bytes are the very ones that were checked."""
 
     folder: str
     model_id: str
     release: int
     digest: str                                 # sha256 of the manifest's bytes
-    forest: bytes
+    forest: bytes                               # forest.bin; empty where the model is no tree
     low: tuple[float, ...]
     high: tuple[float, ...]
     calibration: tuple[Knots, ...]              # one curve per horizon, 60…300
@@ -48,13 +49,16 @@ class Bundle(NamedTuple):
     phases: dict[str, int]
     signed_by: str = ""                         # the operator's key; empty: shipped, or taken unsigned
     remark: str = ""                            # what an operator should know although it was taken
+    onnx: bytes = b""                           # model.onnx, where there is no forest
 
     def thresholds_for(self, device_type: str) -> Thresholds:
         """Return the device type's own thresholds, or the default ones."""
         return self.thresholds.get(device_type, self.thresholds["default"])
 
-    def load_forest(self) -> Forest:
-        """Return the forest, ready to score."""
+    def load_forest(self) -> Forest | Net:
+        """Return the forest, ready to score; or the net, where the bundle has no forest."""
+        if self.onnx:
+            return Net(self.onnx, self.low, self.high, self.calibration)
         return Forest(self.forest, self.low, self.high, self.calibration)
 
 
@@ -105,9 +109,11 @@ def _checked(folder: Folder, raw: bytes, digest: str) -> Bundle:
     if manifest.get("feature_hash") != features.table_hash():
         raise BundleError(f"{where}: made for another feature table; retrain it or install the version it is for")
     try:
+        is_net = "model.onnx" in manifest["files"] and "forest.bin" not in manifest["files"]
+        model = _file(folder, manifest["files"], "model.onnx" if is_net else "forest.bin")
         bundle = Bundle(
             folder=folder.path, model_id=_name(manifest["model_id"]), release=_release(manifest["release"]),
-            digest=digest, forest=_file(folder, manifest["files"], "forest.bin"),
+            digest=digest, forest=b"" if is_net else model, onnx=model if is_net else b"",
             low=_range(manifest["ranges"], "low", -inf), high=_range(manifest["ranges"], "high", inf),
             calibration=tuple(tuple((float(x), float(y)) for x, y in manifest["calibration"][str(horizon)])
                               for horizon in HORIZONS_S),
