@@ -20,6 +20,7 @@ from oomguard.learn.crossval import Fitted, Material, fit_all
 from oomguard.learn.dataset import digest_of, read_recordings
 from oomguard.learn.examples import examples_of, features_of
 from oomguard.learn.simulate import simulate
+from oomguard.learn.zoo.member import ONNX
 from oomguard.trust import bundle
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def train(recipe: Recipe, progress: Progress = silent) -> Trained:
 
 
 def write_bundle(trained: Trained, recipe: Recipe, folder: str) -> str:
-    """Write manifest.json, forest.bin and card.md; return the sha256 of the manifest.
+    """Write manifest.json, the model and card.md; return the sha256 of the manifest.
 
     The bytes depend on the recipe, the data and the versions named in the manifest, and on nothing else.
     """
@@ -92,13 +93,13 @@ def write_bundle(trained: Trained, recipe: Recipe, folder: str) -> str:
         "cost": {"miss_to_false_alarm": recipe.levels.miss_to_false_alarm,
                  "field_kills_per_h": recipe.levels.field_kills_per_h},
         "training": {"data_sha256": trained.data_digest, "recipe_sha256": recipe.digest, "recipe": recipe.name,
-                     "simulated_runs": recipe.simulation.runs, "versions": versions(), "machine": platform.machine()},
+                     "simulated_runs": recipe.simulation.runs, "versions": versions(model.file), "machine": platform.machine()},
         "metrics": {"protocol": "DESIGN 5, leave one program out; in full: learn evaluate",
                     **{split: {name: card.essence(row) for name, row in trained.report[split].items()}
                        for split in ("systems", "systems_by_run")}},
-        "files": {"forest.bin": hashlib.sha256(model.data).hexdigest(), "card.md": hashlib.sha256(text).hexdigest()}}
+        "files": {model.file: hashlib.sha256(model.data).hexdigest(), "card.md": hashlib.sha256(text).hexdigest()}}
     raw = (json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
-    for name, data in (("forest.bin", model.data), ("card.md", text), ("manifest.json", raw)):
+    for name, data in ((model.file, model.data), ("card.md", text), ("manifest.json", raw)):
         with open(os.path.join(folder, name), "wb") as file:
             file.write(data)
     return hashlib.sha256(raw).hexdigest()
@@ -111,12 +112,13 @@ def write_shipped(digest: str, path: str) -> None:
                    f'SHIPPED_MANIFEST_SHA256 = "{digest}"\n')
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of everything the bytes depend on."""
+def versions(file: str) -> dict[str, str]:
+    """Return the versions of everything the bytes of a model's file depend on."""
     from importlib import import_module
 
+    names = (*LIBRARIES, "onnx") if file == ONNX else LIBRARIES
     return {"oomguard": __version__, "python": platform.python_version(),
-            **{name: str(import_module(name).__version__) for name in LIBRARIES}}
+            **{name: str(import_module(name).__version__) for name in names}}
 
 
 def _material(recipe: Recipe) -> tuple[Material, str]:
