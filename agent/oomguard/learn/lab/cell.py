@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from contextlib import suppress
 
@@ -12,6 +13,7 @@ from oomguard.errors import NotPermittedError
 
 ROOMY = 4                   # with a neighbour the target's own limit is so many times the parent's: it never binds
 NEIGHBOUR, TARGET = "neighbour", "app"
+ROOM = "room"               # where programs/tmpfs.py mounts
 
 
 class Cell:
@@ -57,6 +59,9 @@ class Cell:
     def remove(self) -> None:
         """End whoever is left in it, and remove it and its scratch folder."""
         self._outer.remove(kill=True, wait_s=5.0)
+        for mount in (f"{self.folder}/{ROOM}", f"{self.folder}/{NEIGHBOUR}/{ROOM}"):
+            if os.path.ismount(mount):      # a driver that was killed could not unmount it
+                subprocess.run(["umount", "--lazy", mount], check=False)
         with suppress(OSError):
             shutil.rmtree(self.folder)
 
