@@ -211,7 +211,8 @@ class Guards:
             return target.name, sensor.pids(), found.cgroup
 
         hooks = [hook for hook in self._hooks if hook.serves(target.name)]
-        critical_ratio = CRITICAL_RATIO if model is None else model.critical_ratio
+        # A learned one may only make more room: kernels strike at 0.98, and a reserve of 2 % would be none.
+        critical_ratio = CRITICAL_RATIO if model is None else min(CRITICAL_RATIO, model.critical_ratio)
         recorder = self._recorder_of(target.name, sensor.identity, found.label, window)
         releases = Releases(hooks, self._runner, window, tell, critical_ratio, facts, recorder,
                             is_dry_run=plan.is_dry_run)

@@ -16,7 +16,7 @@ import numpy as np
 from oomguard.learn.calibrate import calibrate_all, calibrated
 from oomguard.learn.examples import run_weights, speaks_at
 from oomguard.learn.model import Model, train_model
-from oomguard.learn.thresholds import Cost, fit_thresholds
+from oomguard.learn.thresholds import Cost, fit_by_type, fit_thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from oomguard.learn.dataset import Run
     from oomguard.learn.examples import Examples
     from oomguard.learn.recipe import Recipe
+    from oomguard.learn.thresholds import TypeThresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,12 @@ class Fitted:
     model: Model
     calibration: list[Knots]
     thresholds: tuple[float, ...]
+    by_type: dict[str, TypeThresholds]
+
+    def thresholds_for(self, device_type: str) -> tuple[float, ...]:
+        """Return the alarm thresholds of p60…p300 for a device type: its own, else the global ones."""
+        own = self.by_type.get(device_type)
+        return self.thresholds if own is None else own.thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +116,9 @@ def _fit(material: Material, folds: list[int], model: Model, out_of_fold: dict[i
     calibration = calibrate_all(raw, kept.labels, weight.astype(np.float64))
     real = [at for at, run in enumerate(material.runs) if not run.is_simulated and folds[at] in out_of_fold]
     forecasts = [_forecast(material, at, out_of_fold[folds[at]], calibration) for at in real]
-    return Fitted(model, calibration, fit_thresholds([material.runs[at] for at in real], forecasts, material.cost))
+    runs = [material.runs[at] for at in real]
+    thresholds = fit_thresholds(runs, forecasts, material.cost)
+    return Fitted(model, calibration, thresholds, fit_by_type(runs, forecasts, material.cost, thresholds))
 
 
 def _forecast(material: Material, at: int, model: Model, calibration: list[Knots]) -> NDArray[np.float64]:

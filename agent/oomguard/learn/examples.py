@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 MIN_WINDOW_S = 30.0         # the model says nothing before (forest.abstention)
 
+# What an app may say of itself: that it is filling up as it is meant to, or that it has done so. Ids are positions.
+PHASES = ("loading", "steady")
+
 # What a device may not know. Each group is hidden at random while learning, so that absence tells nothing.
 HIDEABLE: dict[str, tuple[str, ...]] = {
     "bounds": ("cache_capacity_ratio", "buffer_capacity_ratio", "heap_limit_ratio", "bound_kind", "bound_room_ratio",
@@ -28,6 +31,7 @@ HIDEABLE: dict[str, tuple[str, ...]] = {
     "charged": ("charged_ratio", "charged_growth_30s", "charged_growth_120s"),
     "swap": ("swap_free_ratio",),
     "evictable": ("evictable_ratio",),
+    "phase": ("phase", "in_phase_s"),
 }
 
 
@@ -45,9 +49,12 @@ class Examples:
         return Examples(self.features[is_kept], self.labels[is_kept], self.run[is_kept], self.t_s[is_kept])
 
 
-def rows_of(run: Run) -> NDArray[np.float64]:
-    """Return the run as series.series_rows wants it. No phase is known: the default model has none."""
-    return series_rows(run.columns, run.constraint, releases_t_s=run.releases_s.tolist())
+def rows_of(run: Run, *, hides_phase: bool = False) -> NDArray[np.float64]:
+    """Return the run as series.series_rows wants it; a phase that is not one of PHASES is unknown."""
+    ids = None
+    if not hides_phase and any(run.phase):
+        ids = np.array([PHASES.index(word) if word in PHASES else np.nan for word in run.phase], np.float64)
+    return series_rows(run.columns, run.constraint, ids, run.releases_s.tolist())
 
 
 def features_of(run: Run) -> NDArray[np.float32]:

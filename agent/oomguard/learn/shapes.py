@@ -157,6 +157,8 @@ LEAKS: tuple[Callable[[Curve, Generator], Shape], ...] = (
 QUIET: tuple[Callable[[Curve, Generator], Shape], ...] = (
     plateau, plateau, saturating, bends_to_a_stop, flat, flat, saw, saw, walk, waves, levels)
 
+LOADING = ("plateau", "saturating", "bends to a stop")      # grow by design, then stop
+
 
 def _base(rng: Generator) -> float:
     """Where the curve starts: most programs small, some met when they are nearly full."""

@@ -69,10 +69,11 @@ def _observe(run_id: str, shape: Shape, t_s: NDArray[np.float64], need: NDArray[
     t_s, need, kernel = t_s[kept], need[kept], kernel[kept]
     columns = _columns(t_s, need, kernel, limit, swap_ratio, profile.ram_bytes, rng)
     keep = _not_lost(t_s, rng)
+    phases = _phases(shape, t_s, need, rng)
     return Run(
         run_id=run_id, app=f"simulated {shape.kind}", device_type="simulated", profile=profile,
         columns={name: values[keep] for name, values in columns.items()},
-        constraint=["simulated"] * len(keep), phase=[None] * len(keep),
+        constraint=["simulated"] * len(keep), phase=[phases[at] for at in keep],
         kills_s=np.array([kill_s] if math.isfinite(kill_s) else []),
         releases_s=t_s[[at for at in shape.releases if at < len(t_s)]],
         ended="oom" if math.isfinite(kill_s) else "stopped",
@@ -146,6 +147,15 @@ def _columns(t_s: NDArray[np.float64], need: NDArray[np.float64], kernel: NDArra
                 known.pop(name, None)
     nothing = np.full(n, np.nan)
     return {"t_s": t_s, **{name: known.get(name, nothing) for name in NUMBERS}}
+
+
+def _phases(shape: Shape, t_s: NDArray[np.float64], need: NDArray[np.float64], rng: Generator) -> list[str | None]:
+    """Return what the app says of itself: that it loads, until it holds what it is meant to; in half of the runs."""
+    loaded_s = rng.uniform(3.0, 20.0)
+    if shape.kind in shapes.LOADING:
+        loaded_s = max(loaded_s, float(t_s[np.flatnonzero(need >= 0.98 * need.max())[0]]))
+    is_told = rng.random() < 0.5
+    return [("loading" if t < loaded_s else "steady") if is_told else None for t in t_s.tolist()]
 
 
 def _page_cache(t_s: NDArray[np.float64], rng: Generator) -> NDArray[np.float64]:

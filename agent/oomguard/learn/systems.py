@@ -79,7 +79,8 @@ def oomguard_system(name: str, runs: list[Run], folds: list[int], fitted: list[F
                  for run, fold in zip(runs, folds, strict=True)]
     used = sorted(set(folds))
     point = {"thresholds": [dict(zip((f"p{h}" for h in HORIZONS_S), fitted[k].thresholds, strict=True)) for k in used]}
-    return forecast_system(name, runs, forecasts, [fitted[fold].thresholds for fold in folds], point)
+    levels = [fitted[fold].thresholds_for(run.device_type) for run, fold in zip(runs, folds, strict=True)]
+    return forecast_system(name, runs, forecasts, levels, point)
 
 
 def forecast_system(name: str, runs: Sequence[Run], forecasts: list[Reals], levels: list[tuple[float, ...]],
@@ -103,7 +104,7 @@ def forecast_system(name: str, runs: Sequence[Run], forecasts: list[Reals], leve
 def forecasts_of(run: Run, fitted: Fitted, *, hides_facts: bool = False) -> Reals:
     """Return float[n, 5] p60…p300 as the device computes them, NaN where it abstains."""
     profile = Profile() if hides_facts else run.profile
-    return forecasts_of_run(rows_of(run), profile, fitted.model.forest(fitted.calibration))
+    return forecasts_of_run(rows_of(run, hides_phase=hides_facts), profile, fitted.model.forest(fitted.calibration))
 
 
 def baseline_system(answers: Answers, runs: Sequence[Run], folds: list[int], cost: Cost) -> System:

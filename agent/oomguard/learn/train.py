@@ -14,11 +14,12 @@ from oomguard import features
 from oomguard._version import __version__
 from oomguard.errors import UsageError
 from oomguard.forest import HORIZONS_S
-from oomguard.learn import card
+from oomguard.learn import card, per_type
 from oomguard.learn.assess import LEAST_FOLDS, assess
+from oomguard.learn.critical import study_of
 from oomguard.learn.crossval import Fitted, Material, fit_all
 from oomguard.learn.dataset import digest_of, read_recordings
-from oomguard.learn.examples import examples_of, features_of
+from oomguard.learn.examples import PHASES, examples_of, features_of
 from oomguard.learn.simulate import simulate
 from oomguard.learn.zoo.member import ONNX
 from oomguard.trust import bundle
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     Progress = Callable[[str, int, int], None]
 
 LIBRARIES = ("numpy", "xgboost", "treelite", "sklearn")
-CRITICAL_RATIO = 0.9        # until one is learned from where kills happen (DESIGN 4.7)
 
 
 class Trained(NamedTuple):
@@ -85,11 +85,11 @@ def write_bundle(trained: Trained, recipe: Recipe, folder: str) -> str:
     manifest = {
         "format": bundle.FORMAT, "model_id": model_id, "release": recipe.release,
         "feature_hash": features.table_hash(), "horizons_s": list(HORIZONS_S),
-        "thresholds": {"default": {**_named(trained.fitted.thresholds), "critical_ratio": CRITICAL_RATIO}},
+        **per_type.manifest_parts(study_of(trained.runs), trained.fitted.thresholds, trained.fitted.by_type),
         "calibration": {str(horizon): [list(knot) for knot in knots]
                         for horizon, knots in zip(HORIZONS_S, trained.fitted.calibration, strict=True)},
         "ranges": {side: _ranges(values) for side, values in (("low", model.low), ("high", model.high))},
-        "range_margin_ratio": recipe.inputs.range_margin_ratio, "phases": [],
+        "range_margin_ratio": recipe.inputs.range_margin_ratio, "phases": [] if "phase" in recipe.inputs.left_out else list(PHASES),
         "cost": {"miss_to_false_alarm": recipe.levels.miss_to_false_alarm,
                  "field_kills_per_h": recipe.levels.field_kills_per_h},
         "training": {"data_sha256": trained.data_digest, "recipe_sha256": recipe.digest, "recipe": recipe.name,

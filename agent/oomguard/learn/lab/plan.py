@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from oomguard.learn.lab.program import driver_of
-from oomguard.learn.shapes import LEAKS, QUIET, Shape
+from oomguard.learn.shapes import LEAKS, LOADING, QUIET, Shape
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -26,7 +26,6 @@ TRIES = 400
 KILL_WITHIN = (0.15, 0.95)          # of the planned time: when a leak's curve crosses the limit
 RECORDS_CADENCE_S = ((1.0, 0.62), (0.5, 0.25), (0.2, 0.08), (0.1, 0.05))
 FAST_CADENCE_MOST_S = 900.0         # how long a run at less than 0.5 s may last: rows cost space
-LOADING_SHAPES = ("plateau", "saturating", "bends to a stop")       # grow by design, then stop
 
 
 class RunPlan(NamedTuple):
@@ -140,7 +139,7 @@ def _bound_bytes(entry: Entry, kind: str, limit_bytes: int, shape: Shape, rng: G
 def _loading_until_s(shape: Shape, kind: str, rng: Generator) -> float:
     """Return when the app would say that it has loaded: growth before is by design, growth after is not."""
     start_s = float(rng.uniform(3.0, 20.0))
-    if kind == "quiet" and shape.kind in LOADING_SHAPES:
+    if kind == "quiet" and shape.kind in LOADING:
         reached = np.flatnonzero(shape.curve >= 0.98 * shape.curve.max())
         return max(start_s, float(reached[0]) * CURVE_STEP_S)
     return start_s
