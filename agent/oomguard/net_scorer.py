@@ -22,15 +22,22 @@ if TYPE_CHECKING:
     from oomguard.window import Window
 
 
+class Asker(Protocol):
+    """Who asks about rows."""
+
+    def answered(self, tick: int, classes: Sequence[float]) -> None:
+        """Take in the probabilities of the classes for what was asked at a tick; empty where there are none."""
+
+
 class Oracle(Protocol):
     """Who runs the net."""
 
     problem: str        # why it does not answer; empty where it does
 
-    def ask(self, asker: NetScorer, tick: int, row: bytes) -> None:
+    def ask(self, asker: Asker, tick: int, row: bytes) -> None:
         """Ask for the classes of one row, float32[F]; `asker.answered` is called later, or never."""
 
-    def forget(self, asker: NetScorer) -> None:
+    def forget(self, asker: Asker) -> None:
         """Tell this asker nothing more."""
 
 

@@ -15,7 +15,7 @@ from oomguard.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from oomguard.act.channel import Message
-    from oomguard.net_scorer import NetScorer
+    from oomguard.net_scorer import Asker
 
 PART_BYTES = 45_000     # 60,000 characters, in a message of at most 64 KiB
 ROWS_MOST = 64          # in a message: 30,000 characters with 89 features
@@ -37,20 +37,20 @@ class Scoring:
             tell: told when the helper has loaded the net, or refused it.
         """
         self.onnx, self._take_ticket, self._tell = onnx, take_ticket, tell
-        self._waiting: dict[NetScorer, tuple[int, bytes]] = {}
+        self._waiting: dict[Asker, tuple[int, bytes]] = {}
         self.problem = ""
         self._begin()
 
     def _begin(self) -> None:
-        self._asked: dict[int, list[tuple[NetScorer, int]]] = {}    # by ticket: who asked, at which tick
+        self._asked: dict[int, list[tuple[Asker, int]]] = {}    # by ticket: who asked, at which tick
         self._sent, self._part_ticket, self._is_loaded = 0, -1, False
         self._expires_s = inf
 
-    def ask(self, asker: NetScorer, tick: int, row: bytes) -> None:
+    def ask(self, asker: Asker, tick: int, row: bytes) -> None:
         """Note a row; `speak` sends it."""
         self._waiting[asker] = (tick, row)
 
-    def forget(self, asker: NetScorer) -> None:
+    def forget(self, asker: Asker) -> None:
         """Tell this asker nothing more."""
         self._waiting.pop(asker, None)
         self._asked = {ticket: [pair for pair in pairs if pair[0] is not asker]
