@@ -87,7 +87,8 @@ def build_kernel(source: bytes, target: Target, folder: str) -> bytes:
     with open(header, "w", encoding="ascii") as file:
         file.write(SIZES.format(config=sysconfig.get_config_h_filename()) + target.before)
     subprocess.run([sys.executable, "-m", "ziglang", "cc", "-target", target.zig, *FLAGS, *target.options,
-                    f"-I{sysconfig.get_path('include')}", "-include", header, os.path.join(folder, "kernel.c"), "-lm", "-o", made], check=True)
+                    f"-I{sysconfig.get_path('include')}", "-include", header,
+                    os.path.join(folder, "kernel.c"), "-lm", "-o", made], check=True)
     with open(made, "rb") as file:
         return file.read()
 

@@ -51,15 +51,18 @@ class Folder:
         where = os.path.join(self.path, name)
         try:
             fd = os.open(name, _READ | (os.O_NOFOLLOW if self.is_strict else 0), dir_fd=self._fd)
-        except OSError as problem:
-            raise BundleError(f"{where}: {problem.strerror}") from None
-        with os.fdopen(fd, "rb") as file:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise BundleError(f"{where}: not a regular file")
-            if self.is_strict:
-                refuse_strangers(status, where)
-            data = file.read(most_bytes + 1)
+            try:
+                status = os.fstat(fd)
+                if not stat.S_ISREG(status.st_mode):
+                    raise BundleError(f"{where}: not a regular file")
+                if self.is_strict:
+                    refuse_strangers(status, where)
+                with os.fdopen(os.dup(fd), "rb") as file:
+                    data = file.read(most_bytes + 1)
+            finally:
+                os.close(fd)
+        except (OSError, ValueError) as problem:
+            raise BundleError(f"{where}: {getattr(problem, 'strerror', None) or problem}") from None
         if len(data) > most_bytes:
             raise BundleError(f"{where}: more than {most_bytes} bytes")
         return data
