@@ -172,6 +172,32 @@ def test_a_recipe_names_its_kind(tmp_path, text, settings):
     assert KINDS[read.kind] is type(settings)
 
 
+def test_a_recipe_may_be_like_another(tmp_path):
+    """What it does not say itself is the other's, but for the model; the digest covers both files."""
+    base = recipe(tmp_path, "trees: {rounds: 7}\nevaluation: {folds_by_run: 4}")
+    (tmp_path / "recipe.yaml").rename(tmp_path / "base.yaml")
+    own = tmp_path / "own" / "own.yaml"
+    own.parent.mkdir()
+    own.write_text("like: ../base.yaml\nname: y\nmodel: {kind: ann}\n")
+    (tmp_path / "base.yaml").write_text((tmp_path / "base.yaml").read_text().replace("[]", "[somewhere]"))
+    read = read_recipe(str(own))
+    assert (read.name, read.kind, read.evaluation.folds_by_run) == ("y", "ann", 4)
+    assert read.recordings == (str(tmp_path / "somewhere"),)
+    own.write_text("like: ../base.yaml\n")
+    assert (read_recipe(str(own)).settings, base.settings) == (Trees(), Trees(rounds=7))
+    assert read_recipe(str(own)).digest not in (base.digest, read.digest)
+
+
+@pytest.mark.parametrize(("text", "says"), [
+    ("like: recipe.yaml", "like no other was expected"), ("like: nowhere.yaml", "nowhere.yaml: No such file"),
+    ("like: [a]", "like: not one of"),
+])
+def test_a_recipe_like_nothing_is_refused(tmp_path, text, says):
+    """Itself, a chain of others, a file that is not there."""
+    with pytest.raises(ConfigError, match=says):
+        recipe(tmp_path, text)
+
+
 @pytest.mark.parametrize(("text", "says"), [
     ("model: {kind: oracle}", "model.kind: 'oracle' is not one of xgboost"),
     ("model: {rounds: 3}", "model.kind: None is not one of"),

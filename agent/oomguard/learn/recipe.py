@@ -168,22 +168,16 @@ class Recipe:
 
 
 def read_recipe(path: str) -> Recipe:
-    """Return the recipe in a file.
+    """Return the recipe in a file; `like: OTHER.yaml` takes from another what it does not say itself.
 
     Raises:
         ConfigError: it is not YAML, too large, or a key or value is wrong; unknown keys are refused.
     """
-    try:
-        with open(path, "rb") as file:
-            text = file.read(MAX_BYTES + 1)
-    except OSError as problem:
-        raise ConfigError(problem.strerror or str(problem), file=path) from None
-    if len(text) > MAX_BYTES:
-        raise ConfigError(f"larger than {MAX_BYTES} bytes", file=path)
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as problem:
-        raise ConfigError(str(problem), file=path) from None
+    text, raw = _read(path)
+    if isinstance(raw, dict) and isinstance(raw.get("like"), str):
+        base_path = os.path.join(os.path.dirname(path), raw["like"])
+        base_text, base = _read(base_path)
+        text, raw = base_text + text, _overlaid(base, raw, base_path)
     recipe = _build(Recipe, raw, path, "")
     for name in (*recipe.inputs.left_out, *recipe.inputs.range_kept):
         if name not in features.NAMES:
@@ -192,6 +186,32 @@ def read_recipe(path: str) -> Recipe:
     places = tuple(os.path.normpath(os.path.join(folder, place)) for place in recipe.recordings)
     values = {item.name: getattr(recipe, item.name) for item in fields(Recipe)}
     return Recipe(**{**values, "recordings": places, "path": path, "digest": hashlib.sha256(text).hexdigest()})
+
+
+def _read(path: str) -> tuple[bytes, object]:
+    """Return the bytes of a recipe file and what YAML makes of them."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(MAX_BYTES + 1)
+    except OSError as problem:
+        raise ConfigError(problem.strerror or str(problem), file=path) from None
+    if len(text) > MAX_BYTES:
+        raise ConfigError(f"larger than {MAX_BYTES} bytes", file=path)
+    try:
+        return text, yaml.safe_load(text)
+    except yaml.YAMLError as problem:
+        raise ConfigError(str(problem), file=path) from None
+
+
+def _overlaid(base: object, own: dict[str, Any], base_path: str) -> dict[str, Any]:
+    """Return a recipe `like` another: its own sections in place of the other's, whose model it never inherits."""
+    if not isinstance(base, dict) or "like" in base:
+        raise ConfigError("a recipe that is like no other was expected", file=base_path, path="like")
+    folder = os.path.abspath(os.path.dirname(base_path))
+    kept = {key: value for key, value in base.items() if key not in ("trees", "model")}
+    if isinstance(kept.get("recordings"), list):        # they are relative to the file that names them
+        kept["recordings"] = [os.path.join(folder, str(place)) for place in kept["recordings"]]
+    return {**kept, **{key: value for key, value in own.items() if key != "like"}}
 
 
 def _build(kind: Any, raw: object, file: str, path: str) -> Any:
