@@ -28,7 +28,7 @@ EVENTS = st.lists(st.fixed_dictionaries({"run_id": RUN_IDS, "t_s": TIMES}), max_
 ENDS = st.sampled_from(["oom", "exit", "stopped", "nonsense", None])
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(SAMPLES, EVENTS, EVENTS, ENDS, TIMES, st.randoms())
 def test_every_sample_is_kept_or_counted_and_order_is_nothing(samples, kills, actions, ended, after_s, random):
     """Any numbers at all: read = kept + left out, what is kept is sound, and shuffled rows give the same runs."""
@@ -73,7 +73,7 @@ def test_a_file_that_is_no_parquet_is_said(tmp_path, table, data):
         read_recordings(folder)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.binary(min_size=1, max_size=8))
 def test_a_damaged_file_is_refused_or_accounted_for(tmp_path_factory, at, damage):
     """Bytes overwritten anywhere: our own error, or as many samples as were read."""

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from oomguard.learn.dataset.account import Account
-from oomguard.learn.dataset.tables import DEVICE_FACTS
+from oomguard.learn.dataset.columns import DEVICE_FACTS
 from oomguard.profile import BOUND_KINDS, Profile
 from oomguard.record.runs import profile_digest
 

@@ -1,15 +1,16 @@
-"""Read the tables of a recording, larger than memory, with DuckDB: columns are checked by name and type."""
+"""Read the tables of a recording, larger than memory, with DuckDB: a million small files too."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from oomguard.errors import NotPermittedError, UsageError
-from oomguard.learn.dataset.run import NUMBERS
+from oomguard.learn.dataset.columns import COLUMNS, Alike, check, rows_sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,39 +20,8 @@ if TYPE_CHECKING:
     from oomguard.learn.dataset.account import Account
 
 MEMORY = "1GB"                  # DuckDB's share; what does not fit is sorted in $TMPDIR
-FILES_AT_ONCE = 2000            # whose columns are looked at in one query
+FILES_AT_ONCE = 2000            # in one query; more are gathered first
 ROWS_AT_ONCE = 1 << 16
-ROW_BITS = 40                   # a row is known by file << 40 | row in the file
-
-# Column kinds: a number (float64, NULL unknown), a text, a flag. Those of NEEDED must be in every file.
-DEVICE_FACTS = ("ram_bytes", "swap_bytes", "cores", "cache_capacity_bytes", "buffer_capacity_bytes")
-RUN_TEXTS = ("run_id", "app", "ended", "device_type", "sdk_version", "bound_kind", "profile_digest", "boot_id",
-             "device_id", "app_version", "started_at")
-RUN_NUMBERS = ("limit_bytes", "cache_capacity_bytes", "buffer_capacity_bytes", "heap_limit_bytes", "ended_after_s")
-COLUMNS: dict[str, dict[str, str]] = {
-    "devices": {"device_type": "text", "sdk_version": "text", **dict.fromkeys(DEVICE_FACTS, "number")},
-    "runs": {**dict.fromkeys(RUN_TEXTS, "text"), **dict.fromkeys(RUN_NUMBERS, "number")},
-    "samples": {"run_id": "text", "t_s": "number", "constraint": "text", "phase": "text",
-                **dict.fromkeys(NUMBERS, "number")},
-    "kills": {"run_id": "text", "t_s": "number", "pid": "number", "killer": "text", "whole_target": "flag"},
-    "actions": {"run_id": "text", "t_s": "number", "rule": "text", "hook": "text", "level": "number"},
-}
-NEEDED = {"devices": ("device_type",), "runs": ("run_id", "app", "ended"), "kills": ("run_id", "t_s"),
-          "actions": ("run_id", "t_s"),
-          "samples": ("run_id", "t_s", "constraint", "limit_bytes", "headroom_bytes", "used_bytes")}
-NOT_FIXED = ("buffer_capacity_bytes",)      # in runs it is no column of DESIGN 4.9: nothing is told where it is absent
-
-_WHOLE = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER",
-                    "UBIGINT", "UHUGEINT", '"NULL"'})
-_REAL = frozenset({"FLOAT", "DOUBLE"})
-
-
-class _Alike(NamedTuple):
-    """Files of one table with the same columns and types."""
-
-    files: list[str]
-    types: dict[str, str]
-
 
 class Tables:
     """The tables of some files. Use as a context manager: what DuckDB spills is removed at the end."""
@@ -64,7 +34,7 @@ class Tables:
         # One thread: rows come in the order of the file, and features, on one core, are what takes long.
         self._con = duckdb.connect(config={"memory_limit": MEMORY, "threads": 1, "temp_directory": self._spill.name,
                                            "preserve_insertion_order": True})
-        self._selects: dict[str, tuple[str, list[list[str]]]] = {}
+        self._con.execute("SET enable_progress_bar = false")        # it would draw into our standard output
 
     def __enter__(self) -> Tables:
         return self
@@ -84,10 +54,12 @@ class Tables:
 
     def count(self, table: str) -> int:
         """Return how many rows a table's files hold, by their own word."""
+        rows = 0
         with _problems_told():
-            rows = self._con.execute("SELECT coalesce(sum(num_rows), 0) FROM parquet_file_metadata(?)",
-                                     [self._files[table]]).fetchone()
-        return int(rows[0]) if rows else 0
+            for files in _some_at_once(self._files[table]):
+                told = self._con.execute("SELECT sum(num_rows) FROM parquet_file_metadata(?)", [files]).fetchall()
+                rows += int(told[0][0])
+        return rows
 
     def samples(self, run_ids: list[str]) -> Iterator[pa.RecordBatch]:
         """Yield the samples of the runs in `run_ids` (sorted), in the order of run and time.
@@ -124,64 +96,45 @@ class Tables:
 
     def _select(self, table: str) -> tuple[str, list[list[str]]]:
         """Return SQL for all rows of a table, each column of its kind, and the lists of files it takes."""
-        if table not in self._selects:
-            parts, files, before = [], [], 0
-            for alike in self._alike(table):
-                columns = ", ".join(f'{self._expression(table, name, alike)} AS "{name}"' for name in COLUMNS[table])
-                recorded = f"((file_index + {before})::BIGINT << {ROW_BITS}) + file_row_number AS recorded"
-                parts.append(f"SELECT {columns}, {recorded} FROM read_parquet(?, hive_partitioning = false)")  # noqa: S608
-                files.append(alike.files)
-                before += len(alike.files)
-            self._selects[table] = " UNION ALL ".join(parts), files
-        return self._selects[table]
+        parts, number = [], 0
+        for alike in self._alike(table):
+            check(table, alike, self._account)
+            for files in _some_at_once(alike.files):
+                parts.append((rows_sql(table, alike, number), files))
+                number += len(files)
+        if number > FILES_AT_ONCE:
+            return self._gathered(table, parts)
+        return " UNION ALL ".join(sql for sql, _files in parts), [files for _sql, files in parts]
 
-    def _alike(self, table: str) -> list[_Alike]:
-        """Return a table's files by what columns they have. Raises UsageError where one lacks what is needed."""
-        by_look: dict[str, list[str]] = {}
-        files = self._files[table]
+    def _gathered(self, table: str, parts: list[tuple[str, list[str]]]) -> tuple[str, list[list[str]]]:
+        """Copy many small files into few: DuckDB keeps some 20 KB for each that a query reads (measured, 2.0)."""
+        gathered = []
         with _problems_told():
-            for at in range(0, len(files), FILES_AT_ONCE):
+            for number, (sql, files) in enumerate(parts):
+                gathered.append(os.path.join(self._spill.name, f"{table}-{number:06d}.parquet"))
+                quoted = gathered[-1].replace("'", "''")
+                self._con.execute(f"COPY ({sql}) TO '{quoted}' (FORMAT parquet)", [files])
+        return "SELECT * FROM read_parquet(?)", [gathered]
+
+    def _alike(self, table: str) -> list[Alike]:
+        """Return a table's files by what columns they have."""
+        by_look: dict[str, list[str]] = {}
+        with _problems_told():
+            for files in _some_at_once(self._files[table]):
                 by_file = self._con.execute(
                     "SELECT file_name, string_agg(concat_ws(':', name, type, converted_type, logical_type), ',' "
                     "ORDER BY column_id) FROM parquet_schema(?) GROUP BY file_name ORDER BY file_name",
-                    [files[at:at + FILES_AT_ONCE]]).fetchall()
+                    [files]).fetchall()
                 for name, look in by_file:
                     by_look.setdefault(look, []).append(name)
-            found = []
-            for alike in by_look.values():
-                described = self._con.execute("DESCRIBE SELECT * FROM read_parquet(?, hive_partitioning = false)",
-                                              [alike[:1]]).fetchall()
-                found.append(_Alike(alike, {row[0]: row[1] for row in described}))
-        for each in found:
-            missing = [name for name in NEEDED[table] if name not in each.types]
-            if missing:
-                raise UsageError(f"{each.files[0]} has no column {', '.join(missing)}")
-        return found
-
-    def _expression(self, table: str, name: str, alike: _Alike) -> str:
-        kind, of = COLUMNS[table][name], f'"{name}"'
-        if name not in alike.types:
-            if name not in NOT_FIXED:
-                self._account.note("columns_absent", len(alike.files), f"{table}.{name}")
-            return {"number": "NULL::DOUBLE", "text": "NULL::VARCHAR", "flag": "NULL::BOOLEAN"}[kind]
-        told = alike.types[name]
-        made = _NUMBER.get(told) if kind == "number" else _text(told, name) if kind == "text" else _FLAG.get(told)
-        if kind == "number" and told.startswith("DECIMAL"):
-            made = "CAST({} AS DOUBLE)"
-        if made is None:
-            raise UsageError(f"{alike.files[0]}: column {name} is {told}: a {kind} was expected")
-        return made.format(of)
+            described = [(files, self._con.execute("DESCRIBE SELECT * FROM read_parquet(?, hive_partitioning = false)",
+                                                   [files[:1]]).fetchall()) for files in by_look.values()]
+        return [Alike(files, {row[0]: row[1] for row in rows}) for files, rows in described]
 
 
-# Text that is no number becomes infinite, which no reading is: cleaning counts it.
-_NUMBER = {**dict.fromkeys(_WHOLE | _REAL, "CAST({} AS DOUBLE)"),
-           "VARCHAR": "CASE WHEN {0} IS NULL THEN NULL ELSE coalesce(TRY_CAST({0} AS DOUBLE), 'inf'::DOUBLE) END"}
-_FLAG = {"BOOLEAN": "{}", "VARCHAR": "TRY_CAST({} AS BOOLEAN)", **dict.fromkeys(_WHOLE, "({} <> 0)")}
-
-
-def _text(told: str, name: str) -> str | None:
-    is_text = told == "VARCHAR" or told in _WHOLE or (name == "started_at" and told.startswith(("TIMESTAMP", "DATE")))
-    return "CAST({} AS VARCHAR)" if is_text else None
+def _some_at_once(files: list[str]) -> Iterator[list[str]]:
+    for at in range(0, len(files), FILES_AT_ONCE):
+        yield files[at:at + FILES_AT_ONCE]
 
 
 def _arrow(found: Any) -> Any:
