@@ -188,3 +188,42 @@ def test_a_cgroup_is_really_made_and_removed():
 def test_no_cgroup_to_make_one_in_is_a_warning(tree):
     """Without the controller `exec` says what it loses."""
     assert doctor_machine.make_cgroup(tree()).verdict == WARN
+
+
+@pytest.mark.parametrize(("files", "verdict", "words"), [
+    ({"/sys/fs/cgroup/a/b/memory.events": "low 0\noom_kill 0\n"}, OK, "memory.events"),
+    ({"/sys/fs/cgroup/a/b/memory.events": "low 0\n", "/proc/vmstat": "pgfault 1\noom_kill 3\n"}, OK, "vmstat"),
+    ({"/sys/fs/cgroup/a/b/memory.events": "low 0\n", "/proc/vmstat": "pgfault 1\n"}, WARN, "does not count its kills")])
+def test_a_kernel_that_does_not_count_its_kills_is_named(tree, files, verdict, words):
+    """Before 4.13, with what is lost; counting in the group or in the machine alone is fine."""
+    finding = doctor_machine.kill_count(tree({**own_cgroup(), **files}))
+    assert finding.verdict == verdict and words in finding.finding
+    assert ("4.13" in finding.mend) == (verdict == WARN)
+
+
+NEW_V2 = "anon 1\nkernel 1\nworkingset_refault_anon 1\n"
+
+
+@pytest.mark.parametrize(("mounts", "text", "since"), [
+    (V2, NEW_V2, ""), (V2, NEW_V2.replace("kernel ", "kernel_stack "), "5.18"), (V2, "anon 1\n", "5.18"),
+    (V2, "kernel 1\n", "5.9"), (V1, "total_shmem 1\ntotal_workingset_refault_anon 1\n", ""),
+    (V1, "total_rss 1\n", "5.9"),
+    (V1, "total_workingset_refault_anon 1\n", "4.13")])
+def test_the_numbers_of_an_older_kernel_are_named(tree, mounts, text, since):
+    """What is done without them, and the first kernel that has all."""
+    folder = "/sys/fs/cgroup/a/b" if mounts == V2 else "/sys/fs/cgroup/memory/a/b"
+    files = {**own_cgroup(), "/proc/self/mountinfo": mounts, f"{folder}/memory.stat": text}
+    if mounts == V1:
+        files["/proc/self/cgroup"] = "4:memory:/a/b\n"
+    finding = doctor_machine.numbers(tree(files))
+    assert (finding.verdict, since in finding.mend) == (WARN if since else OK, True)
+
+
+def test_docs_name_what_doctor_says_of_kernels():
+    """Every row of docs/kernels.md names a check of doctor's."""
+    names = {check.__name__.replace("_", " ") for check in (*MACHINE_CHECKS, *LISTENER_CHECKS, *GUARD_CHECKS)}
+    path = os.path.join(os.path.dirname(__file__), "..", "..", "docs", "kernels.md")
+    with open(path, encoding="utf-8") as page:
+        rows = [line.split("|") for line in page if line.startswith("| ") and line.split("|")[1].strip()[:1].isdigit()]
+    assert len(rows) > 5
+    assert {row[4].strip().strip("`") for row in rows} <= names

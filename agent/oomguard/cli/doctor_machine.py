@@ -1,4 +1,4 @@
-"""The checks of `doctor` on what the machine and its kernel give to the guard."""
+"""The checks of `doctor` on what the machine and its kernel give to the guard; docs/kernels.md has them by version."""
 
 from __future__ import annotations
 
@@ -135,5 +135,42 @@ def make_cgroup(site: Site) -> Finding:
     return Finding("make cgroup", OK, f"allowed below {folder}")
 
 
+def kill_count(site: Site) -> Finding:
+    """Look whether the kernel counts those it kills: else a kill is told from an exit by its signal alone."""
+    folder, _path = site.own_cgroup()
+    files = {"memory.events": 2, "memory.oom_control": 1}
+    where = [f"{folder}/{name}" for name, version in files.items() if folder and site.hierarchies().version == version]
+    counting = [path for path in (*where, below(site.root, "/proc/vmstat"))
+                if b"\noom_kill " in b"\n" + read_if_there(path)]
+    if not counting:
+        return Finding("kill count", WARN, "the kernel does not count its kills: a run that ended so is recorded as"
+                       " killed by a signal, and one of several processes that is killed is not seen",
+                       "use Linux 4.13 or newer")
+    return Finding("kill count", OK, f"kills are counted in {os.path.basename(counting[0])}")
+
+
+NUMBERS = {     # of a cgroup's memory.stat, by version: what the guard does without them (sense/memory_stat.py)
+    2: ((b"kernel ", "5.18", "kernel memory is the sum of its parts"),
+        (b"workingset_refault_anon ", "5.9", "refaults of files and of swap are one number")),
+    1: ((b"total_shmem ", "4.13", "shared memory is worked out from what is on no list"),
+        (b"total_workingset_refault_anon ", "5.9", "refaults of files and of swap are one number")),
+}
+
+
+def numbers(site: Site) -> Finding:
+    """Look which numbers of a cgroup this kernel leaves out."""
+    folder, _path = site.own_cgroup()
+    text = b"\n" + read_if_there(f"{folder}/memory.stat") if folder else b""
+    if len(text) <= 1:
+        return Finding("numbers", OK, "no cgroup's memory.stat to be seen from here")
+    missing = [(since, what) for name, since, what in NUMBERS.get(site.hierarchies().version, ())
+               if b"\n" + name not in text]
+    if not missing:
+        return Finding("numbers", OK, "memory.stat has every number the guard uses")
+    newest = max((since for since, _what in missing), key=lambda since: [int(part) for part in since.split(".")])
+    return Finding("numbers", WARN, f"memory.stat is an older kernel's: {'; '.join(what for _since, what in missing)}",
+                   f"nothing needs to be done; Linux {newest} or newer has them")
+
+
 MACHINE_CHECKS: tuple[Check, ...] = (
-    kernel, clock, memory, pressure, cgroup, own_limits, swap, reclaim, make_cgroup)
+    kernel, clock, memory, pressure, cgroup, own_limits, swap, reclaim, make_cgroup, kill_count, numbers)
