@@ -25,7 +25,7 @@ from oomguard.sense.target import Found
 from oomguard.tell.client import ask
 from oomguard.window import Window
 
-STARTS, ASKS = 10, 500
+STARTS, ASKS, RELOADS = 10, 500, 10
 SETTLED_TICKS = 30          # at a cadence of 0.1 s
 PATIENCE_S = 20.0
 BARE = ("-I", "-c", "import sys; sys.stdin.read()")
@@ -114,6 +114,21 @@ def control_status(quick: int = 1) -> Figures:
     with daemon() as (_child, socket):
         wait_for(lambda: _answers(socket))
         return time_each(ask, [(socket, {"op": "status"})], ASKS // quick)
+
+
+def reload_command(quick: int = 1) -> Figures:
+    """`oomguard reload`: a process that checks everything again and hands it to a daemon at work."""
+    took_ns = array("q")
+    with daemon() as (_child, socket):
+        wait_for(lambda: _answers(socket))
+        for _ in range(max(3, RELOADS // quick)):
+            start_ns = perf_counter_ns()
+            done = subprocess.run([sys.executable, "-m", "oomguard", "reload", "--socket", socket], capture_output=True,
+                                  check=False)
+            took_ns.append(perf_counter_ns() - start_ns)
+            if done.returncode:
+                raise SkippedError(f"it was not reloaded: {done.stderr[:500]!r}")
+    return Figures.of(took_ns)
 
 
 def footprint() -> Footprint:

@@ -27,17 +27,18 @@ from oomguard.guard import TargetGuard
 from oomguard.guards import Guards
 from oomguard.kernel import HAS_KERNEL, native
 from oomguard.measure import inputs
-from oomguard.measure.timing import Figures, time_each, time_groups
+from oomguard.measure.timing import Figures, time_cold, time_each, time_groups
 from oomguard.scorer import Model, Scorer
 from oomguard.sense.facts import detect_profile
 from oomguard.sense.machine import Machine
 from oomguard.sense.target import resolve
 from oomguard.window import Window
 
-CALLS, TICKS, PASSES = 50_000, 20_000, 60       # of a microsecond, of tens, and over all windows at once
+CALLS, TICKS, COLD = 50_000, 20_000, 400         # of a microsecond, of tens, and with cold caches
+BATCHES, BATCHED = (1, 10, 100, 1000, 10_000), 300_000      # targets in one call, and in all calls together
 QUICK = 10                                      # so many times fewer with --quick
-BATCH = 1000
-RUN_SAMPLES = 3000
+NEAR, NEAR_TURNS = 32, 100                      # windows that fit the second-level cache together; 1 % are the first
+RUNS, RUN_SAMPLES = 240, 3000
 CGROUP_LIMIT_BYTES = 1 << 30
 
 
@@ -60,11 +61,19 @@ class Bench(NamedTuple):
         return [(window.buffer, self.facts[i % len(self.facts)]) for i, window in enumerate(self.windows)]
 
 
-def prepare(quick: int = 1) -> tuple[Bench, str]:
-    """Return the inputs of the stages and, in words, which model they score with."""
+def prepare(quick: int = 1, windows: list[Window] | None = None) -> tuple[Bench, str]:
+    """Return the inputs of the stages and, in words, which model they score with.
+
+    Args:
+        quick: so many times fewer calls.
+        windows: what is scored; None for the made ones, which need no recordings.
+    """
     model, said = inputs.model()
     plan = load_rules(shipped_pack())._replace(profile=detect_profile())
-    return Bench(model, inputs.windows(), inputs.facts(), plan, quick), said
+    return Bench(model, inputs.windows() if windows is None else windows, inputs.facts(), plan, quick), said
+
+
+Stage = Callable[[Bench], Figures]
 
 
 # -- the core ----------------------------------------------------------------------------------------------------
@@ -72,6 +81,20 @@ def prepare(quick: int = 1) -> tuple[Bench, str]:
 def score(bench: Bench) -> Figures:
     """Window to forecast, as the guard calls it."""
     return time_each(Scorer.score, scorers(bench), CALLS // bench.quick)
+
+
+def score_near(bench: Bench) -> Figures:
+    """The same with windows that the second-level cache still holds."""
+    held = scorers(bench)
+    sets = [held[at:at + NEAR] for at in range(0, len(held), NEAR)]
+    n = CALLS // bench.quick
+    wanted = -(-n // (NEAR * NEAR_TURNS)) + 1
+    return time_each(Scorer.score, [pair for one in sets[:wanted] for pair in one * NEAR_TURNS], n)
+
+
+def score_cold(bench: Bench) -> Figures:
+    """The same once a second: what the caches held is gone."""
+    return time_cold(Scorer.score, scorers(bench), COLD // bench.quick)
 
 
 def scorers(bench: Bench) -> list[tuple[Scorer, Window]]:
@@ -84,17 +107,22 @@ def scorers(bench: Bench) -> list[tuple[Scorer, Window]]:
 
 def score_c(bench: Bench) -> Figures:
     """The same windows in one call, so that the kernel's own loop goes round: what Python adds is score less this."""
-    windows, facts = zip(*bench.pairs, strict=True)
-    n, out = len(windows), array("d", bytes(8 * 5 * len(windows)))
-    return time_each(_kernel_forest(bench).score_batch, [(windows, facts, out)], PASSES * 5 // bench.quick, n)
+    n = len(bench.windows)
+    return time_each(*_batch(bench, n), max(30, BATCHED // n // bench.quick), n)
 
 
-def batch_1000(bench: Bench) -> Figures:
-    """A thousand windows in one call."""
-    pairs = (bench.pairs * (BATCH // len(bench.windows) + 1))[:BATCH]
-    windows, facts = zip(*pairs, strict=True)
-    out = array("d", bytes(8 * 5 * BATCH))
-    return time_each(_kernel_forest(bench).score_batch, [(windows, facts, out)], PASSES * 5 // bench.quick)
+def _batch(bench: Bench, size: int) -> tuple[Callable[..., object], list[tuple[object, ...]]]:
+    """Return what scores `size` windows in one call, and what it is called with in turn: all windows are used."""
+    pairs = bench.pairs * -(-size // len(bench.windows))
+    chunks = [tuple(zip(*pairs[at:at + size], strict=True)) for at in range(0, len(pairs) - size + 1, size)]
+    out = array("d", bytes(8 * 5 * size))
+    return _kernel_forest(bench).score_batch, [(windows, facts, out) for windows, facts in chunks]
+
+
+def _batch_stage(size: int) -> Stage:
+    def batch(bench: Bench) -> Figures:
+        return time_each(*_batch(bench, size), max(30, BATCHED // size // bench.quick))
+    return batch
 
 
 def push(bench: Bench) -> Figures:
@@ -102,6 +130,13 @@ def push(bench: Bench) -> Figures:
     n = CALLS // bench.quick
     samples = inputs.random_run(random.Random(inputs.SEED), int(n * 1.2), cadence_s=1.0)  # noqa: S311  no secret
     return time_groups(Window.in_memory().push, [(sample,) for sample in samples], n)
+
+
+def push_cold(bench: Bench) -> Figures:
+    """The same into windows that no cache holds."""
+    sample = next(inputs.random_run(random.Random(inputs.SEED), 1))  # noqa: S311  no secret
+    calls = [(window, sample._replace(t_s=window.last_t_s + 1)) for window in bench.windows]
+    return time_cold(Window.push, calls, min(COLD // bench.quick, len(calls) - 3))
 
 
 def feature_row(bench: Bench) -> Figures:
@@ -129,7 +164,7 @@ def series(bench: Bench) -> Figures:
     for cadence_s in sorted(set(inputs.CADENCES_S)) * 4:
         samples = list(inputs.random_run(rng, RUN_SAMPLES, cadence_s=cadence_s))
         calls.append((inputs.series_rows(samples), bench.facts[0], out))
-    return time_each(native.series, calls, PASSES * 4 // bench.quick, RUN_SAMPLES)
+    return time_each(native.series, calls, RUNS // bench.quick, RUN_SAMPLES)
 
 
 def decide(bench: Bench) -> Figures:
@@ -190,11 +225,12 @@ class Ticking:
         self.guards.collect()
 
 
-def _tick(bench: Bench, target: TargetPlan) -> Figures:
+def _tick(bench: Bench, target: TargetPlan, *, is_cold: bool = False) -> Figures:
     with ExitStack() as stack:
         ticking = Ticking([target], bench.model, bench.plan, stack)
-        figures = time_each(ticking, [()], TICKS // bench.quick)
-        if ticking.told > TICKS // bench.quick // 100:
+        ticks = (COLD if is_cold else TICKS) // bench.quick
+        figures = (time_cold if is_cold else time_each)(ticking, [()], ticks)
+        if ticking.told > max(2, ticks // 100):
             raise SkippedError(f"{ticking.told} ticks were not quiet ones: the machine is short of memory or changing")
         return figures
 
@@ -213,6 +249,12 @@ def tick_cgroup(bench: Bench) -> Figures:
     """Whole tick of one cgroup: one made for it with a limit of 1 GiB, or our own where none may be made."""
     with inhabited_cgroup() as path:
         return _tick(bench, TargetPlan("cgroup", "cgroup", path))
+
+
+def tick_cgroup_cold(bench: Bench) -> Figures:
+    """The same once a second: what the caches held is gone."""
+    with inhabited_cgroup() as path:
+        return _tick(bench, TargetPlan("cgroup", "cgroup", path), is_cold=True)
 
 
 @contextmanager
@@ -235,8 +277,9 @@ def inhabited_cgroup() -> Iterator[str]:
         enclosure.remove(kill=True)
 
 
-Stage = Callable[[Bench], Figures]
 STAGES: dict[str, Stage] = {
-    "score": score, "score_c": score_c, "push": push, "features": feature_row, "walk": walk, "series": series,
-    "decide": decide, "batch_1000": batch_1000, "tick_process": tick_process, "tick_cgroup": tick_cgroup,
+    "score": score, "score_near": score_near, "score_cold": score_cold, "score_c": score_c, "push": push,
+    "push_cold": push_cold, "features": feature_row, "walk": walk, "series": series, "decide": decide,
+    **{f"batch_{size}": _batch_stage(size) for size in BATCHES},
+    "tick_process": tick_process, "tick_cgroup": tick_cgroup, "tick_cgroup_cold": tick_cgroup_cold,
     "tick_system": tick_system}

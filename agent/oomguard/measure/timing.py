@@ -1,15 +1,19 @@
-"""How long a call takes: single calls by the clock, or small groups where the clock itself would be the figure."""
+"""How long a call takes: single calls by the clock, hot or cold, or groups where the clock would be the figure."""
 
 from __future__ import annotations
 
 import gc
 from array import array
 from collections.abc import Callable, Sequence
-from time import perf_counter_ns
+from time import perf_counter_ns, sleep
 from typing import NamedTuple
 
 GROUP = 16              # calls between two looks at the clock, where one call takes less than about two microseconds
 WARM_UP_RATIO = 0.1     # so many calls, of those that count, are made before and not counted
+COLD_BYTES = 32 << 20   # copied through the caches before a cold call: 16 times the second-level cache of a big core
+COLD_SLEEP_S = 0.002    # and asleep, as the daemon is between two ticks: the core idles or runs others
+SHARES = (0.5, 0.9, 0.99, 0.999, 1.0)
+CURVE = (*(i / 200 for i in range(200)), 0.997, 0.999, 0.9995, 0.9999, 1.0)     # where a distribution is kept
 
 
 class Figures(NamedTuple):
@@ -21,15 +25,22 @@ class Figures(NamedTuple):
     p999_us: float
     max_us: float
     n: int              # calls timed
+    curve_us: tuple[float, ...] = ()        # the quantiles at CURVE, to draw; not in `bench --json`
 
     @classmethod
     def of(cls, took_ns: Sequence[float], calls_each: int = 1) -> Figures:
         """Return the figures of some timings, each of so many calls."""
         ordered = sorted(took_ns)
         last = len(ordered) - 1
-        p50, p90, p99, p999, most = (round(ordered[min(last, int(share * len(ordered)))] / calls_each / 1000, 4)
-                                     for share in (0.5, 0.9, 0.99, 0.999, 1))
-        return cls(p50, p90, p99, p999, most, len(ordered) * calls_each)
+
+        def at(share: float) -> float:
+            return round(ordered[min(last, int(share * len(ordered)))] / calls_each / 1000, 4)
+        p50, p90, p99, p999, most = map(at, SHARES)
+        return cls(p50, p90, p99, p999, most, len(ordered) * calls_each, tuple(map(at, CURVE)))
+
+    def plain(self) -> dict[str, float]:
+        """Return the quantiles and the count by name, without the curve."""
+        return dict(zip(self._fields[:6], self[:6], strict=True))
 
 
 def clock_us() -> float:
@@ -76,6 +87,26 @@ def time_groups(function: Callable[..., object], arguments: Sequence[tuple[objec
                 function(*given)
             took_ns[i] = perf_counter_ns() - start_ns
     return Figures.of(took_ns[warm_up:], GROUP)
+
+
+def time_cold(function: Callable[..., object], arguments: Sequence[tuple[object, ...]], n: int) -> Figures:
+    """Time `n` single calls over the arguments in turn, each after a sleep and with the caches full of something else.
+
+    It is how a guard finds its caches once a second. A last-level cache larger than COLD_BYTES keeps its part.
+    """
+    copied = memoryview(bytearray(COLD_BYTES))
+    half, took_ns = COLD_BYTES // 2, array("q", bytes(8 * n))
+    for given in arguments[:3]:
+        function(*given)
+    with _Undisturbed():
+        for i in range(n):
+            given = arguments[(i + 3) % len(arguments)]
+            copied[:half] = copied[half:]
+            sleep(COLD_SLEEP_S)
+            start_ns = perf_counter_ns()
+            function(*given)
+            took_ns[i] = perf_counter_ns() - start_ns
+    return Figures.of(took_ns)
 
 
 def _warm_up(n: int) -> int:
