@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from oomguard.sense.portable import PortableMachine
 
 LOOK_EVERY_S = 5.0
+CLOCK_SLACK_S = 1.0             # a window from further ahead was written by another clock
 HELPER_ROOM_BYTES = 64 << 20    # the helper takes 8 MB (measured), and what it runs some more
 COMING_BACK = ("unit", "command", "cgroup")     # kinds of target that may appear, or appear again, later
 
@@ -250,10 +251,15 @@ class Guards:
         try:
             os.makedirs(folder, mode=0o755, exist_ok=True)
             try:
-                return Window.open(path, identity, now_s(), phases)
+                window = Window.open(path, identity, now_s(), phases)
             except WindowError as error:
                 self._tell("window-refused", "warning", target=name, because=str(error))
-                return Window.open(path, identity, now_s(), phases)
+                window = Window.open(path, identity, now_s(), phases)
+            if not window.is_of_the_past(now_s() + CLOCK_SLACK_S):      # it would refuse every sample
+                window.close()
+                os.unlink(path)
+                window = Window.open(path, identity, now_s(), phases)
+            return window
         except OSError as error:
             self._tell("window-in-memory", "warning", target=name,
                        because=f"{path}: {error.strerror}: a restart will forget it")

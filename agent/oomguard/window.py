@@ -183,6 +183,10 @@ class Window:
         slot = self._slot(0)
         return nan if slot < 0 else self._doubles[wide_of("t_s", slot)]
 
+    def is_of_the_past(self, now_s: float) -> bool:
+        """Return whether nothing in it is from after `now_s`, CLOCK_BOOTTIME: else another clock timed it."""
+        return self.start_s + (self.last_t_s if len(self) else 0.0) <= now_s
+
     @property
     def constraint(self) -> str:
         """Name of the constraint that bound last."""

@@ -43,14 +43,14 @@ class Guard:
     """A running `oomguard run` or `oomguard exec`."""
 
     def __init__(self, folder: Path, *argv: str, **more: Any) -> None:
-        """Start it; its runtime files stand below `folder`."""
+        """Start it; its runtime files stand below `folder`. `prefix` names what starts it, such as `unshare --time`."""
         self.folder, self.log_file, self.errors = folder, folder / "log", folder / "errors"
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("OOMGUARD_", "MEMORY_P"))}
         environ |= {"RUNTIME_DIRECTORY": str(folder / "rt"), "STATE_DIRECTORY": str(folder / "state")}
         environ |= more.pop("environ", {})
-        command = [sys.executable, "-m", "oomguard", argv[0], "--log-json", str(self.log_file), *argv[1:]]
-        if "--cadence" not in argv:
-            command[4:4] = ["--cadence", "100ms"]
+        cadence = () if "--cadence" in argv else ("--cadence", "100ms")
+        command = [*more.pop("prefix", ()), sys.executable, "-m", "oomguard", argv[0], *cadence,
+                   "--log-json", str(self.log_file), *argv[1:]]
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(command, stderr=more.pop("stderr", errors), env=environ, **more)
         self.pid = self.process.pid
