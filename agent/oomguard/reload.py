@@ -58,19 +58,25 @@ def take_briefing(folder: str, peer: Peer) -> Briefing:
 class Reloader:
     """What SIGHUP starts: the short-lived process that checks everything again and talks to us over our own socket."""
 
-    __slots__ = ("_pid",)
+    __slots__ = ("_pid", "_problem")
 
     def __init__(self) -> None:
-        self._pid = 0
+        self._pid, self._problem = 0, ""
 
     def start(self, socket: str) -> None:
         """Start it, unless one is at work. Spawned, not forked: no page of ours is copied."""
         if not self._pid:
             argv = [sys.executable, "-I", "-m", "oomguard", "reload", "--socket", socket]
-            self._pid = os.posix_spawn(sys.executable, argv, os.environ)
+            try:
+                self._pid = os.posix_spawn(sys.executable, argv, os.environ)
+            except OSError as error:        # in a signal's handler: nothing may come of it but a line in the log
+                self._problem = f"it cannot be started: {error.strerror}; the old rules hold"
 
     def poll(self, tell: Callable[..., None]) -> None:
         """See whether it has ended; say so if it was not content. Its own words are on standard error."""
+        if self._problem:
+            tell("reload-refused", "error", because=self._problem)
+            self._problem = ""
         if self._pid:
             pid, status = os.waitpid(self._pid, os.WNOHANG)
             if pid:

@@ -194,7 +194,7 @@ def test_a_flush_that_fails_is_told_and_begins_anew(tmp_path, monkeypatch):
     run.sample(samples[0])
     journal._write()
     journal._flush()
-    while journal._is_flushing:
+    while journal._flushes:
         os.sched_yield()
     monkeypatch.undo()
     drive(journal, run, samples[1:], journal._house_s)

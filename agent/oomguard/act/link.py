@@ -98,9 +98,17 @@ class HelperLink:
 
     def start(self, now_s: float) -> None:
         """Start the helper. Raises HelperError where that fails; it is tried again after the back-off."""
+        self._retry_at_s, self._started_s = now_s + self._backoff_s, now_s
+        try:
+            self._open()
+        except OSError as error:            # no descriptor left for it
+            raise HelperError(f"the helper cannot be started: {error.strerror}") from error
+        os.set_blocking(self.fd, False)
+        self.starts += 1
+
+    def _open(self) -> None:
         from socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair  # 1.4 MB of RSS: not without a helper
 
-        self._retry_at_s, self._started_s = now_s + self._backoff_s, now_s
         if self.address:
             with socket(AF_UNIX, SOCK_SEQPACKET) as ours:
                 ours.setblocking(False)
@@ -112,8 +120,6 @@ class HelperLink:
                 self.pid = self._spawn(theirs.fileno())
                 self._born_ticks = start_ticks(self.pid)
                 self.fd = ours.detach()
-        os.set_blocking(self.fd, False)
-        self.starts += 1
 
     def _connect(self, ours: socket) -> None:
         try:

@@ -40,8 +40,8 @@ class Journal:
     """The one writer of a folder. `tick` has to be called at the end of each tick, of all targets together."""
 
     __slots__ = ("_dropped_events", "_events", "_events_bytes", "_fd", "_flush_problem", "_flushed_bytes", "_folder",
-                 "_frames", "_house_s", "_is_flushing", "_limits", "_losses", "_owners", "_path", "_pid", "_resumed_s",
-                 "_runs", "_size", "_tell", "_wait_s", "generation", "is_paused", "lost_samples", "pause_errno", "seed")
+                 "_flushes", "_frames", "_house_s", "_limits", "_losses", "_owners", "_path", "_pid", "_resumed_s", "_runs",
+                 "_size", "_tell", "_wait_s", "generation", "is_paused", "lost_samples", "pause_errno", "seed")
 
     def __init__(self, path: str, limits: Limits, tell: Tell) -> None:
         """Use `open`."""
@@ -55,7 +55,8 @@ class Journal:
         self._events_bytes = self._dropped_events = 0
         self._runs, self.generation, self._pid = 0, 0, os.getpid()
         self._house_s, self._wait_s, self._resumed_s = inf, FIRST_WAIT_S, -inf
-        self._is_flushing, self._flush_problem = False, 0
+        self._flushes: list[int] = []       # under way: the descriptor of each
+        self._flush_problem = 0
         self.is_paused, self.pause_errno = False, 0
         self.lost_samples = 0           # of all runs, since the start
 
@@ -146,7 +147,7 @@ class Journal:
         folder = self._folder
         if folder is not None:
             if self._fd >= 0:
-                self._flush()
+                self._flush(2)              # beside one that is under way: nobody comes back to this segment
                 old, self._fd = self._fd, -1
                 folder.end_segment(old)
             self._fd, self.seed = folder.begin_segment()
@@ -231,16 +232,20 @@ class Journal:
 
     # -- the disk --------------------------------------------------------------------------------------------
 
-    def _flush(self) -> None:
-        """Have what was written brought to the disk, by a thread that lives for that long."""
-        if self._size == self._flushed_bytes or self._is_flushing or self._folder is None:
+    def _flush(self, at_once: int = 1) -> None:
+        """Have what was written brought to the disk, by a thread that lives for that long; `at_once` of them at most."""
+        if self._size == self._flushed_bytes or len(self._flushes) >= at_once or self._folder is None:
             return
-        fds = os.dup(self._fd), self._folder.reopened()
-        self._is_flushing, self._flushed_bytes = True, self._size
+        fds: list[int] = []
         try:
-            start_new_thread(self._flush_here, fds)
-        except RuntimeError:                # no memory for its stack: the kernel writes back by itself, later
-            self._is_flushing = False
+            fds.append(os.dup(self._fd))
+            fds.append(self._folder.reopened())
+            self._flushes.append(fds[0])
+            start_new_thread(self._flush_here, tuple(fds))
+            self._flushed_bytes = self._size
+        except (OSError, RuntimeError):     # no descriptor, or no memory for its stack: the next flush, or the kernel
+            if fds and fds[0] in self._flushes:
+                self._flushes.remove(fds[0])
             for fd in fds:
                 os.close(fd)
 
@@ -251,9 +256,9 @@ class Journal:
         except OSError as error:
             self._flush_problem = error.errno or 0
         finally:
+            self._flushes.remove(fd)
             os.close(fd)
             os.close(folder_fd)
-            self._is_flushing = False
 
     def forget(self) -> None:
         """In a fork of the writer: let go of what is the parent's, and record nothing more. `tick` does so, too."""
