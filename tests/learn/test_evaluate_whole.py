@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 
 from oomguard.errors import UsageError
@@ -15,39 +12,18 @@ from oomguard.learn import artefact
 from oomguard.learn.baselines import all_baselines
 from oomguard.learn.crossval import folds_by_device_type
 from oomguard.learn.dataset import read_recordings
-from oomguard.learn.recipe import read_recipe
 from oomguard.learn.simulate import simulate
 from oomguard.learn.systems import answers_of, baseline_system
 from oomguard.learn.thresholds import Cost, cheapest
-from oomguard.learn.train import train
 
-RECORDINGS = "models/recordings/sample"
-PROGRAMS = ("pagecache", "py-linear", "py-saw", "redis-leak")
-RECIPE = """
-name: small
-release: 1
-seed: 1
-recordings: [recordings]
-simulation: {runs: 40, seed: 2, share: 0.5, rows_per_run: 10}
-inputs: {rows_per_run: 10, left_out: [log2_ram, log2_limit]}
-trees: {rounds: 2, depth: 3}
-evaluation: {folds_by_run: 3, seed: 1}
-"""
+from . import evaluated
+from .evaluated import PROGRAMS, RECORDINGS
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained():
     """Return what training on four runs of each of four programs gives."""
-    base = tmp_path_factory.mktemp("whole")
-    (base / "recordings").mkdir()
-    ids = [run.run_id for app in PROGRAMS for run in [r for r in read_recordings(RECORDINGS) if r.app == app][:4]]
-    for name in ("devices", "runs", "samples", "kills", "actions"):
-        table = pq.read_table(f"{RECORDINGS}/{name}.parquet")
-        if name != "devices":
-            table = table.filter(pc.is_in(table["run_id"], pa.array(ids)))
-        pq.write_table(table, base / "recordings" / f"{name}.parquet")
-    (base / "small.yaml").write_text(RECIPE)
-    return train(read_recipe(str(base / "small.yaml")))
+    return evaluated.trained()
 
 
 def test_every_section_of_the_report_is_there(trained):

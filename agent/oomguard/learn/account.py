@@ -76,12 +76,13 @@ def false_alarms_of(run: Run, track: Track, forecast: Reals, thresholds: Sequenc
         next_kill_s = float(ahead[0]) - at_s if len(ahead) else np.inf
         if at_s >= track.end_s - HORIZON_S or next_kill_s <= HORIZON_S:
             continue
+        came, words = _what_came(run, at_s, next_kill_s)
         follows = is_high[(track.seconds >= at_s) & (track.seconds < at_s + HORIZON_S)]
         found.append({
             **_facts(run, at_s, forecast, thresholds), "is_early": bool(next_kill_s <= EARLY_S),
             "kill_after_s": next_kill_s if np.isfinite(next_kill_s) else None,
             "shape": shape_of(run, at_s - BEFORE_S, at_s), "seconds_in_alarm": int(follows.sum()),
-            "reason": _what_came(run, at_s, next_kill_s), "also_alarmed": _in_alarm(others, at_s)})
+            "came": came, "reason": words, "also_alarmed": _in_alarm(others, at_s)})
     return found
 
 
@@ -122,7 +123,8 @@ def bound_of(run: Run) -> str:
     if not known:
         return UNTOLD
     kind = run.profile.bound_kind or "bounded"
-    return f"{kind} at {100 * min(known) / float(run.columns['limit_bytes'][0]):.0f} % of the limit"
+    ratio = min(known) / float(run.columns["limit_bytes"][0])
+    return f"{kind} beyond the limit" if ratio > 1.0 else f"{kind} at {100 * ratio:.0f} % of the limit"
 
 
 def _facts(run: Run, at_s: float, forecast: Reals, thresholds: Sequence[float]) -> dict[str, Any]:
@@ -152,21 +154,25 @@ def _why_missed(run: Run, at_s: float, kill_s: float, forecast: Reals, in_alarm:
     return f"rising, but p{ahead_s} was {forecast[at, HORIZONS_S.index(ahead_s)]:.2f}; {late}"
 
 
-def _what_came(run: Run, at_s: float, next_kill_s: float) -> str:
+def _what_came(run: Run, at_s: float, next_kill_s: float) -> tuple[str, str]:
+    """Return what came after a false alarm, as a kind and in words."""
     if next_kill_s <= EARLY_S:
-        return f"early: killed {next_kill_s:.0f} s later"
+        return "early", f"early: killed {next_kill_s:.0f} s later"
     r = _ratio_each_second(run, at_s, at_s + HORIZON_S)
     if len(r) < 2:
-        return "the recording has a gap here"
-    top, last = 100 * float(r.max()), 100 * float(r[-1])
-    if r.max() - r[0] < FLAT_RATIO and r[0] - r.min() < FLAT_RATIO:
-        return f"stood still at {last:.0f} %"
+        return "gap", "the recording has a gap here"
+    low, top, last = 100 * float(r.min()), 100 * float(r.max()), 100 * float(r[-1])
+    shape = shape_of(run, at_s, at_s + HORIZON_S)
+    if shape in ("sawtooth", "churn"):
+        return shape, f"{shape} between {low:.0f} % and {top:.0f} %"
+    if shape == "flat":
+        return "stood still", f"stood still at {last:.0f} %"
     if r.max() - r[-1] > max(FLAT_RATIO, 0.3 * (r.max() - r.min())):
-        return f"rose to {top:.0f} % and fell back to {last:.0f} %"
+        return "fell back", f"rose to {top:.0f} % and fell back to {last:.0f} %"
     if r[-1] - r[3 * len(r) // 4] < FLAT_RATIO:
-        return f"stopped at {last:.0f} %"
+        return "stopped", f"stopped at {last:.0f} %"
     killed = f", killed {next_kill_s:.0f} s later" if np.isfinite(next_kill_s) else ""
-    return f"went on growing, to {last:.0f} % in five minutes{killed}"
+    return "went on growing", f"went on growing, to {last:.0f} % in five minutes{killed}"
 
 
 def _in_alarm(others: Mapping[str, tuple[Track, float]], at_s: float) -> list[str]:

@@ -136,7 +136,8 @@ def judge(scored: Scored, baselines: Sequence[str], seed: int) -> dict[str, Any]
 def gain_of_facts(runs: Sequence[Run], scored: Scored) -> dict[str, Any]:
     """Return the model with and without the facts: on all runs, where a bound was told, and where not."""
     told = [bound_of(run) != UNTOLD for run in runs]
-    groups = {"all runs": list(range(len(runs))), "a bound was told": [at for at, is_told in enumerate(told) if is_told],
+    groups = {"all runs": list(range(len(runs))),
+              "a bound was told": [at for at, is_told in enumerate(told) if is_told],
               "no bound was told": [at for at, is_told in enumerate(told) if not is_told]}
     return {name: {"runs": len(some), **{
         system: figures_of(total(sweep(scored.systems[system].tracks[at], (0.0,)).at(0) for at in some))
@@ -150,7 +151,8 @@ def by_cadence(runs: list[Run], folds: list[int], fitted: list[Fitted], seed: in
         seen = [run for _at, run in some]
         models = [fitted[folds[at]] for at, _run in some]
         forecasts = [forecasts_of(run, each) for run, each in zip(seen, models, strict=True)]
-        system = forecast_system(name, seen, forecasts, [each.thresholds for each in models], {})
+        system = forecast_system(name, seen, forecasts, [
+            each.thresholds_for(run.device_type) for run, each in zip(seen, models, strict=True)], {})
         counts = total(counts_by_program(seen, system).values())
         found[name] = {"runs": len(seen), "kills": int(counts.kills), "quiet_hours": counts.quiet_s / 3600.0,
                        "forecast_time_ratio": system.operating_point["forecast_time_ratio"], **figures_of(counts)}

@@ -1,0 +1,77 @@
+"""`oomguard learn report`: draw an evaluation that was saved, without training anything again."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from oomguard.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+NAME = "report"
+HELP = "draw a saved evaluation: one HTML page, and its pictures"
+EXAMPLES = """\
+  oomguard learn evaluate models/recipes/default.yaml --out out/evaluation
+  oomguard learn report out/evaluation --out out/report
+  oomguard learn report out/evaluation --out out/report --zoo zoo.json --loop loop.json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `learn report` takes."""
+    parser.add_argument("evaluation", metavar="EVALUATION", help="folder that `learn evaluate --out` wrote")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="where report.html and pictures/ go")
+    parser.add_argument("--recordings", action="append", metavar="FOLDER",
+                        help="where the recordings are now (default: where they were); may be given again")
+    parser.add_argument("--zoo", metavar="FILE", help="the comparison of `learn train --zoo --json`")
+    parser.add_argument("--loop", metavar="FILE", help="results of `learn loop` as JSON")
+    parser.add_argument("--data-card", metavar="FILE", help="what the dataset dropped and why, as text")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw it; return the exit code."""
+    from oomguard.learn.artefact import load, load_said
+    from oomguard.learn.dataset import read_recordings
+    from oomguard.learn.report import Extras, write_report
+
+    report = load(args.evaluation)
+    folders = args.recordings or report["artefact"]["recordings"]
+    runs = [each for folder in folders for each in read_recordings(folder)]
+    loop = _json(args.loop) if args.loop else []
+    extras = Extras(zoo=_zoo(_json(args.zoo)) if args.zoo else {},
+                    loop=loop["rows"] if isinstance(loop, dict) else loop, types=_figure_of_types(runs),
+                    data_card=_text(args.data_card) if args.data_card else "")
+    print(write_report(report, runs, load_said(args.evaluation, report, runs), args.out, extras))
+    return 0
+
+
+def _figure_of_types(runs: list[Any]) -> Any:
+    """Return where each device type is killed; None where no run was."""
+    from oomguard.learn.critical import study_of
+    from oomguard.learn.type_figure import figure_of_types
+
+    return figure_of_types(study_of(runs), title="") if any(len(each.kills_s) for each in runs) else None
+
+
+def _zoo(compared: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return each member's figures with its words and costs beside them."""
+    return {name: {**member["figures"], **member["cost"], "in_words": member["in_words"]}
+            for name, member in compared["members"].items()}
+
+
+def _json(path: str) -> Any:
+    try:
+        return json.loads(_text(path))
+    except ValueError as problem:
+        raise UsageError(f"{path}: no JSON: {problem}") from None
+
+
+def _text(path: str) -> str:
+    try:
+        with open(os.path.abspath(path), encoding="utf-8") as file:
+            return file.read()
+    except OSError as problem:
+        raise UsageError(f"{path}: {problem.strerror}") from None
