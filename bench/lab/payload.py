@@ -35,9 +35,15 @@ def install(device: Device, wheel: str) -> None:
     device.sh('printf %s "$1" > /usr/local/bin/oomguard && chmod 755 /usr/local/bin/oomguard', LAUNCHER)
 
 
+def remove(device: Device) -> None:
+    """Take the wheel out of the device again."""
+    device.sh('rm -rf "$1"/oomguard "$1"/oomguard-* /usr/local/bin/oomguard', PACKAGE_FOLDER)
+
+
 def build_deb(folder: str) -> str:
     """Build oomguard's Debian package into `folder`; return its path."""
-    call([sys.executable, os.path.join(REPO, "agent", "deploy", "debian", "build.py"), "--out", folder], WHEEL_TIMEOUT_S)
+    build = os.path.join(REPO, "agent", "deploy", "debian", "build.py")
+    call([sys.executable, build, "--out", folder], WHEEL_TIMEOUT_S)
     return glob.glob(os.path.join(folder, "oomguard_*.deb"))[0]
 
 

@@ -30,11 +30,31 @@ def device(asked_for: None, pytestconfig: pytest.Config) -> Iterator[lab.Device]
 
 
 @pytest.fixture(scope="session")
-def guarded_device(device: lab.Device, tmp_path_factory: pytest.TempPathFactory) -> lab.Device:
-    """The device with oomguard in it: the wheel that OOMGUARD_WHEEL names, or one built from this tree."""
-    wheel = os.environ.get("OOMGUARD_WHEEL") or payload.build_wheel(str(tmp_path_factory.mktemp("wheel")))
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The wheel that OOMGUARD_WHEEL names, or one built from this tree."""
+    return os.environ.get("OOMGUARD_WHEEL") or payload.build_wheel(str(tmp_path_factory.mktemp("wheel")))
+
+
+@pytest.fixture(scope="session")
+def deb(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The Debian package that OOMGUARD_DEB names, or one built from this tree."""
+    return os.environ.get("OOMGUARD_DEB") or payload.build_deb(str(tmp_path_factory.mktemp("deb")))
+
+
+@pytest.fixture(scope="module")
+def guarded_device(device: lab.Device, wheel: str) -> Iterator[lab.Device]:
+    """The device with oomguard's wheel in it, as pip would have put it there; nothing is started."""
     payload.install(device, wheel)
-    return device
+    yield device
+    payload.remove(device)
+
+
+@pytest.fixture(scope="module")
+def packaged(device: lab.Device, deb: str) -> Iterator[lab.Device]:
+    """The device, fresh, with the Debian package installed by one command, and so guarded; purged at the end."""
+    payload.install_deb(device, deb)
+    yield device
+    device.sh("dpkg --purge oomguard", timeout_s=payload.DEB_TIMEOUT_S)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -68,6 +68,8 @@ def uninstall(site: Site) -> None:
         site.remove(path)
     for path, name in SETTINGS.items():
         site.take_back(path, shipped(name))
+    for folder in ("/etc/oomguard/rules.d", "/etc/oomguard/keys", "/etc/oomguard"):
+        site.remove_folder(folder)
     if site.is_running:
         site.call("systemctl", "daemon-reload")
     if site.has("/var/lib/oomguard"):

@@ -63,7 +63,7 @@ class Site:
             self.write(path, text)
 
     def remove(self, path: str) -> None:
-        """Remove a file, and its folder where that is empty then. Raises NotPermittedError."""
+        """Remove a file, and a folder of drop-ins that is empty then. Raises NotPermittedError."""
         if not self.has(path):
             return
         self._tell("removed", "would remove", self.path(path))
@@ -73,10 +73,14 @@ class Site:
             os.unlink(self.path(path))
         except OSError as error:
             raise NotPermittedError(f"cannot remove {self.path(path)}: {error.strerror}; run as root") from None
-        folder = os.path.dirname(path)
-        if folder.endswith((".d", "/oomguard")):        # never a folder of the system's own
-            with suppress(OSError):                     # others have files there
-                os.rmdir(self.path(folder))
+        if os.path.dirname(path).endswith(".service.d"):
+            self.remove_folder(os.path.dirname(path))
+
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder where it is empty: others may have files there."""
+        if not self.is_dry_run:
+            with suppress(OSError):
+                os.rmdir(self.path(path))
 
     def take_back(self, path: str, text: str) -> None:
         """Remove a file that was given, unless the operator has changed it."""
