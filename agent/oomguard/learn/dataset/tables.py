@@ -123,7 +123,7 @@ class Tables:
             for files in _some_at_once(self._files[table]):
                 by_file = self._con.execute(
                     "SELECT file_name, string_agg(concat_ws(':', name, type, converted_type, logical_type), ',' "
-                    "ORDER BY column_id) FROM parquet_schema(?) GROUP BY file_name ORDER BY file_name",
+                    "ORDER BY name, type) FROM parquet_schema(?) GROUP BY file_name ORDER BY file_name",
                     [files]).fetchall()
                 for name, look in by_file:
                     by_look.setdefault(look, []).append(name)
@@ -138,7 +138,7 @@ def _some_at_once(files: list[str]) -> Iterator[list[str]]:
 
 
 def _arrow(found: Any) -> Any:
-    """Return a reader of record batches; before DuckDB 1.4 the method had another name."""
+    """Return a reader of record batches; in DuckDB 1.3 the method had another name."""
     return (getattr(found, "to_arrow_reader", None) or found.fetch_arrow_reader)(ROWS_AT_ONCE)
 
 
