@@ -9,13 +9,13 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from oomguard.cli import learn_dataset, learn_lab, learn_simulate, learn_thresholds
+from oomguard.cli import learn_dataset, learn_lab, learn_loop, learn_simulate, learn_thresholds
 from oomguard.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MODULES = (learn_lab, learn_simulate, learn_dataset, learn_thresholds)
+MODULES = (learn_lab, learn_simulate, learn_dataset, learn_thresholds, learn_loop)
 NAME = "learn"
 HELP = "train, measure and compile models from recordings (off the device)"
 EXAMPLES = """\

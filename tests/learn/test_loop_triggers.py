@@ -1,0 +1,124 @@
+"""The closed loop's arms: each fires at what it says and not before; all share one debounce and one cooldown."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from oomguard.errors import UsageError
+from oomguard.learn.baselines import slope_per_s
+from oomguard.learn.lab.triggers import (
+    ARMS,
+    LINEAR,
+    NONE,
+    OOMGUARD,
+    THRESHOLDS,
+    Trigger,
+    condition_in_words,
+    condition_of,
+    line_to_limit_s,
+    model_of,
+    shipped_policy,
+)
+from oomguard.profile import Profile
+from oomguard.sense.sample import NAN, Sample
+from oomguard.trust.bundle import load_shipped
+from oomguard.window import Window
+
+LIMIT_BYTES = 100e6
+POLICY = shipped_policy()
+
+
+def sample(t_s: float, used_ratio: float) -> Sample:
+    """Return a reading at so much of the limit."""
+    known = {"t_s": t_s, "constraint": "cgroup:/x", "limit_bytes": LIMIT_BYTES, "used_bytes": used_ratio * LIMIT_BYTES,
+             "charged_bytes": used_ratio * LIMIT_BYTES, "headroom_bytes": (1 - used_ratio) * LIMIT_BYTES,
+             "late_s": 0.0, "phase": None}
+    return Sample(**{name: known.get(name, NAN) for name in Sample._fields})
+
+
+def fired_at(arm: str, used: list[float], is_busy: bool = False) -> list[int]:
+    """Return the seconds at which an arm asks for a release, used over limit being so much at each."""
+    trigger = Trigger(arm, POLICY, model_of(load_shipped(), Profile()) if arm == OOMGUARD else None, Profile())
+    window, fired = Window.in_memory(), []
+    for t_s, ratio in enumerate(used):
+        reading = sample(float(t_s), ratio)
+        assert window.push(reading)
+        seen = trigger.see(reading, window)
+        if trigger.decider.decide(seen.view, window.state, is_busy=is_busy) is not None:
+            fired.append(t_s)
+    trigger.release()
+    return fired
+
+
+@pytest.mark.parametrize("arm", THRESHOLDS)
+def test_threshold_fires_above_itself_after_the_debounce(arm: str) -> None:
+    """A threshold's arm asks once its share has been exceeded for the debounce, and again after the cooldown."""
+    above = [0.3] * 5 + [THRESHOLDS[arm] + 0.01] * 20
+    assert fired_at(arm, above) == [5 + POLICY.debounce_s, 5 + POLICY.debounce_s + POLICY.rule.cooldown_s]
+
+
+@pytest.mark.parametrize("arm", THRESHOLDS)
+def test_threshold_is_silent_below_itself(arm: str) -> None:
+    """Just below its share it never asks, and one reading above it is none."""
+    assert fired_at(arm, ([THRESHOLDS[arm] - 0.01] * 9 + [THRESHOLDS[arm] + 0.01]) * 3) == []
+
+
+def test_line_fires_when_the_limit_is_two_minutes_off() -> None:
+    """A straight leak of 0.5 % a second is asked for within 120 s of the limit, at a used share no threshold minds."""
+    leak = [0.1 + 0.005 * t_s for t_s in range(80)]
+    assert fired_at(LINEAR, leak)[0] == pytest.approx(62, abs=1)        # (0.9 - 0.3) / 0.005 = 120 s at 60 s
+
+
+def test_line_is_silent_where_nothing_grows() -> None:
+    """A plateau near the limit never lets the line's arm ask."""
+    assert fired_at(LINEAR, [0.93] * 60) == []
+
+
+def test_oomguard_has_plain_levels_before_the_forest_speaks() -> None:
+    """Under 30 s of window, 21 % of headroom is silent and 19 % (level 2) asks."""
+    assert fired_at(OOMGUARD, [0.79] * 12) == []
+    assert fired_at(OOMGUARD, [0.81] * 12) == [2]
+
+
+def test_oomguard_scores_by_the_forest_later() -> None:
+    """A steep leak is asked for after 30 s while it uses less than any threshold; a flat one is not."""
+    assert fired_at(OOMGUARD, [0.2 + 0.01 * t_s for t_s in range(45)])
+    assert fired_at(OOMGUARD, [0.4] * 45) == []
+
+
+def test_nobody_asks_while_a_release_is_in_flight() -> None:
+    """With a hook at work no arm asks for a second one."""
+    assert all(fired_at(arm, [0.97] * 30, is_busy=True) == [] for arm in ARMS if arm != NONE)
+
+
+def test_all_arms_share_the_debounce() -> None:
+    """Every condition must hold for as long as the shipped rule's."""
+    assert {condition_of(arm, POLICY).for_s for arm in ARMS if arm != NONE} == {2.0}
+    assert condition_in_words(POLICY) == "level at least 2 until 0, for 2 s"
+
+
+def test_no_condition_for_no_guard() -> None:
+    """The unguarded arm has no condition."""
+    with pytest.raises(UsageError, match="none"):
+        condition_of(NONE, POLICY)
+
+
+def test_line_is_the_baselines() -> None:
+    """The seconds to the limit are those of the linear baseline of the evaluation."""
+    rng = np.random.default_rng(1)
+    t_s = np.cumsum(rng.uniform(0.5, 1.5, 90))
+    headroom = 80e6 - 4e5 * t_s + rng.normal(0, 1e6, 90)
+    slope = slope_per_s(t_s, headroom, 60.0)[-1]
+    assert line_to_limit_s(list(zip(t_s.tolist(), headroom.tolist(), strict=True))) == pytest.approx(
+        headroom[-1] / -slope)
+
+
+@pytest.mark.parametrize(("history", "expected"), [
+    ([], None), ([(0.0, 5.0), (1.0, 4.0)], None), ([(0.0, 5.0), (1.0, 4.0), (2.0, 3.0)], None),
+    ([(0.0, 5.0), (3.0, 5.5), (6.0, 6.0)], math.inf), ([(0.0, 6.0), (3.0, 3.0), (6.0, 0.0)], 0.0)])
+def test_line_without_much_to_go_by(history: list[tuple[float, float]], expected: float | None) -> None:
+    """Too short a history is unknown, one that rises never reaches the limit, one that is through is there."""
+    assert line_to_limit_s(history) == expected
