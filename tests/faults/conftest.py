@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TESTS / "end_to_end"))
-sys.path.insert(0, str(TESTS / "record"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "end_to_end"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "record"))
 
 from broken import Broken
 

@@ -39,9 +39,9 @@ def _quiet(_event: str, _severity: str = "info", /, **_fields: object) -> None:
 class Journal:
     """The one writer of a folder. `tick` has to be called at the end of each tick, of all targets together."""
 
-    __slots__ = ("_dropped_events", "_events", "_events_bytes", "_fd", "_flush_problem", "_flushed_bytes", "_folder",
-                 "_flushes", "_frames", "_house_s", "_limits", "_losses", "_owners", "_path", "_pid", "_resumed_s", "_runs",
-                 "_size", "_tell", "_wait_s", "generation", "is_paused", "lost_samples", "pause_errno", "seed")
+    __slots__ = ("_dropped_events", "_events", "_events_bytes", "_fd", "_flush_problem", "_flushed_bytes", "_flushes",
+                 "_folder", "_frames", "_house_s", "_limits", "_losses", "_owners", "_path", "_pid", "_resumed_s",
+                 "_runs", "_size", "_tell", "_wait_s", "generation", "is_paused", "lost_samples", "pause_errno", "seed")
 
     def __init__(self, path: str, limits: Limits, tell: Tell) -> None:
         """Use `open`."""
@@ -233,21 +233,22 @@ class Journal:
     # -- the disk --------------------------------------------------------------------------------------------
 
     def _flush(self, at_once: int = 1) -> None:
-        """Have what was written brought to the disk, by a thread that lives for that long; `at_once` of them at most."""
+        """Have what was written brought to the disk, by a thread that lives so long; `at_once` of them at most."""
         if self._size == self._flushed_bytes or len(self._flushes) >= at_once or self._folder is None:
             return
-        fds: list[int] = []
+        fd = folder_fd = -1
         try:
-            fds.append(os.dup(self._fd))
-            fds.append(self._folder.reopened())
-            self._flushes.append(fds[0])
-            start_new_thread(self._flush_here, tuple(fds))
+            fd = os.dup(self._fd)
+            folder_fd = self._folder.reopened()
+            self._flushes.append(fd)
+            start_new_thread(self._flush_here, (fd, folder_fd))
             self._flushed_bytes = self._size
         except (OSError, RuntimeError):     # no descriptor, or no memory for its stack: the next flush, or the kernel
-            if fds and fds[0] in self._flushes:
-                self._flushes.remove(fds[0])
-            for fd in fds:
-                os.close(fd)
+            for opened in (fd, folder_fd):
+                if opened >= 0:
+                    os.close(opened)
+            if fd in self._flushes:
+                self._flushes.remove(fd)
 
     def _flush_here(self, fd: int, folder_fd: int) -> None:
         try:
