@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -32,6 +34,7 @@ evaluation: {folds_by_run: 3, seed: 1}
 def recipe():
     """Return the recipe, beside recordings of four runs of each of four programs."""
     base = Path(tempfile.mkdtemp(prefix="oomguard-test-"))
+    atexit.register(shutil.rmtree, base, ignore_errors=True)
     (base / "recordings").mkdir()
     ids = [run.run_id for app in PROGRAMS for run in [r for r in read_recordings(RECORDINGS) if r.app == app][:4]]
     for name in ("devices", "runs", "samples", "kills", "actions"):
