@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class Tables:
         with _problems_told():
             found = self._con.sql(f"SELECT DISTINCT {names} FROM ({select}) ORDER BY ALL",  # noqa: S608
                                   params=files)
-            return _arrow(found).read_all()
+            return found.to_arrow_reader(ROWS_AT_ONCE).read_all()
 
     def count(self, table: str) -> int:
         """Return how many rows a table's files hold, by their own word."""
@@ -80,12 +80,13 @@ class Tables:
             numbered = f"SELECT * FROM ({of_run}) WHERE run IS NOT NULL"  # noqa: S608
             order = "" if self._is_ordered(numbered, files) else "ORDER BY run, t_s, recorded"
             found = self._con.sql(f"SELECT run, recorded, {names} FROM ({numbered}) {order}", params=files)  # noqa: S608
-            yield from _arrow(found)
+            yield from found.to_arrow_reader(ROWS_AT_ONCE)
 
     def _is_ordered(self, select: str, files: list[list[str]]) -> bool:
         """Return whether rows stand in the order of run and time already: then nothing has to be sorted."""
         run, t_s = -1, -np.inf
-        for batch in _arrow(self._con.sql(f"SELECT run, t_s FROM ({select})", params=files)):  # noqa: S608
+        found = self._con.sql(f"SELECT run, t_s FROM ({select})", params=files)  # noqa: S608
+        for batch in found.to_arrow_reader(ROWS_AT_ONCE):
             runs = np.concatenate([[run], batch["run"].to_numpy()])
             times = np.concatenate([[t_s], batch["t_s"].to_numpy(zero_copy_only=False)])
             is_later = (runs[1:] > runs[:-1]) | ((runs[1:] == runs[:-1]) & (times[1:] >= times[:-1]))
@@ -135,11 +136,6 @@ class Tables:
 def _some_at_once(files: list[str]) -> Iterator[list[str]]:
     for at in range(0, len(files), FILES_AT_ONCE):
         yield files[at:at + FILES_AT_ONCE]
-
-
-def _arrow(found: Any) -> Any:
-    """Return a reader of record batches; in DuckDB 1.3 the method had another name."""
-    return (getattr(found, "to_arrow_reader", None) or found.fetch_arrow_reader)(ROWS_AT_ONCE)
 
 
 @contextmanager
