@@ -5,13 +5,14 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 APT    := redis-server memcached nginx-light nodejs openjdk-17-jdk-headless dbus libglib2.0-0 libglib2.0-bin tmux prometheus \
-          mandoc groff zsh fish
+          mandoc groff zsh fish gawk sqlite3
+APT_ALL := chromium postgresql ffmpeg
 QUIET_APT = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
   for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
   [ -z "$$missing" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
     apt-get install -qq -y --no-install-recommends -o DPkg::Lock::Timeout=180 $$missing >/dev/null; }; fi
 
-.PHONY: help demo test test-all lint types wheel-test bench model clean
+.PHONY: help demo test test-all lint types wheel-test bench model recordings release clean
 
 help:                   ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,7 +25,7 @@ test: $(VENV)/dev.stamp     ## unit, cgroup, kernel-kill, server, runtime and bu
 	$(BIN)/python -m pytest $(ARGS)
 
 test-all: $(VENV)/dev.stamp ## the same, and a browser, a thousand kills, and a virtual device (builds its image the first time)
-	@missing=; $(call QUIET_APT,$(APT) chromium)
+	@missing=; $(call QUIET_APT,$(APT) $(APT_ALL))
 	OOMGUARD_DEVICE=1 OOMGUARD_BROWSER=1 $(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/dev.stamp     ## ruff and the import rules
@@ -43,6 +44,20 @@ bench: $(VENV)/dev.stamp    ## the figures of the README, measured here
 
 model: $(VENV)/dev.stamp    ## retrain the default bundle from its recipe; the same bits on the same versions
 	$(BIN)/oomguard learn train models/recipes/default.yaml --out models/default $(ARGS)
+
+recordings: $(VENV)/dev.stamp  ## record models/recordings/lab again: real programs, real kills; root, 24 GB, 90 minutes
+	@missing=; $(call QUIET_APT,$(APT) $(APT_ALL))
+	$(BIN)/oomguard learn lab models/lab.yaml --work out/lab --out models/recordings/lab $(ARGS)
+
+release: $(VENV)/dev.stamp   ## wheels, sdist, SBOM and provenance of HEAD in dist/
+	rm -rf dist out/sbom
+	$(BIN)/python agent/deploy/release.py build --out dist
+	$(BIN)/python agent/deploy/wheels.py dist/*linux_x86_64.whl --out dist
+	$(PYTHON) -m venv --without-pip out/sbom
+	$(BIN)/pip --python out/sbom/bin/python install --quiet dist/*-linux_x86_64.whl
+	$(BIN)/cyclonedx-py environment --output-reproducible --sv 1.6 --of JSON -o dist/sbom.cdx.json out/sbom/bin/python
+	rm dist/*-linux_x86_64.whl
+	$(BIN)/python agent/deploy/release.py provenance --out dist
 
 clean:                  ## remove what was built
 	rm -rf $(VENV) build dist out *.egg-info agent/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
