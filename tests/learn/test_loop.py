@@ -18,7 +18,7 @@ from oomguard.learn.lab.cell import Cell
 from oomguard.learn.lab.loop import LoopProgress, life_of, planned_s_of, run_loop
 from oomguard.learn.lab.loop_plan import PLATEAU, Setting, Trial, draw_cases, trials_of
 from oomguard.learn.lab.loop_store import LoopStore
-from oomguard.learn.lab.triggers import model_of, shipped_policy
+from oomguard.learn.lab.triggers import model_of, policy_of
 from oomguard.profile import Profile
 from oomguard.sense.mounts import find_hierarchies
 from oomguard.trust.bundle import load_shipped
@@ -43,8 +43,8 @@ def cell_rights() -> Iterator[None]:
 
 def done(trials: list[Trial], store: LoopStore) -> LoopProgress:
     """Do them, one beside the other."""
-    return run_loop(trials, SETTING, store, shipped_policy(SETTING.cooldown_s), model_of(load_shipped(), Profile()), 2,
-                    lambda _progress: None)
+    policy, model = policy_of(cooldown_s=SETTING.cooldown_s), model_of(load_shipped(), Profile())
+    return run_loop(trials, SETTING, store, policy, model, 2, lambda _progress: None)
 
 
 def test_threshold_with_a_fast_hook_averts_what_kills_the_unguarded(cell_rights: None, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from oomguard.learn.lab.loop_plan import (
     live_bytes,
     trials_of,
 )
-from oomguard.learn.lab.triggers import ARMS, shipped_policy
+from oomguard.learn.lab.triggers import ARMS, policy_of
 
 MIB = 1 << 20
 SETTING = Setting(seed=5, seeds=2, programs=("pythonapp", "redis", "jvm"))
@@ -102,4 +102,4 @@ def test_lives_too_short_for_the_hooks_are_refused() -> None:
 
 def test_cooldown_is_the_shipped_packs() -> None:
     """The cooldown that cases are drawn for is the one that releases have."""
-    assert Setting().cooldown_s == shipped_policy().rule.cooldown_s
+    assert Setting().cooldown_s == policy_of().rule.cooldown_s

@@ -21,11 +21,11 @@ from oomguard.learn.lab.loop_results import (
     was_in_vain,
     weights_of,
 )
-from oomguard.learn.lab.triggers import shipped_policy
+from oomguard.learn.lab.triggers import policy_of
 
 MIB = 1 << 20
 SETTING = Setting(seed=1, seeds=1, programs=("redis", "pythonapp"), latencies_s=(2.0,))
-POLICY = shipped_policy()
+POLICY = policy_of()
 
 
 @pytest.fixture(scope="module")

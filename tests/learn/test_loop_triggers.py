@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from oomguard.learn.lab.triggers import (
     condition_of,
     line_to_limit_s,
     model_of,
-    shipped_policy,
+    policy_of,
 )
 from oomguard.profile import Profile
 from oomguard.sense.sample import NAN, Sample
@@ -28,7 +29,16 @@ from oomguard.trust.bundle import load_shipped
 from oomguard.window import Window
 
 LIMIT_BYTES = 100e6
-POLICY = shipped_policy()
+POLICY = policy_of()
+PACK = """\
+version: 1
+targets: [system]
+rules:
+  - name: give back
+    when: {any: [{level_at_least: 2, for: 3s}, {used_above: 80%}]}
+    then: [{hook: any, release: needed}]
+    cooldown: 9s
+"""
 
 
 def sample(t_s: float, used_ratio: float) -> Sample:
@@ -122,3 +132,34 @@ def test_line_is_the_baselines() -> None:
 def test_line_without_much_to_go_by(history: list[tuple[float, float]], expected: float | None) -> None:
     """Too short a history is unknown, one that rises never reaches the limit, one that is through is there."""
     assert line_to_limit_s(history) == expected
+
+
+def test_line_is_fitted_since_the_last_release() -> None:
+    """What a release gave back is no sign that the leak has ended: the line begins anew after it."""
+    trigger, window = Trigger(LINEAR, POLICY, None, Profile()), Window.in_memory()
+    seen = {}
+    for t_s in range(60):
+        reading = sample(float(t_s), 0.3 + 0.01 * t_s - (0.25 if t_s > 45 else 0.0))
+        assert window.push(reading)
+        seen[t_s] = trigger.see(reading, window, 46.0 if t_s > 45 else -math.inf).view.time_to_limit_s
+    assert seen[45] == pytest.approx(25.0, abs=1.0) and seen[59] == pytest.approx(36.0, abs=1.0)
+
+
+def test_another_pack_gives_oomguards_condition(tmp_path: Path) -> None:
+    """The first rule with `release: needed` of a pack is taken over, any and all included."""
+    pack = tmp_path / "pack.yaml"
+    pack.write_text(PACK)
+    policy = policy_of(str(pack))
+    assert policy.debounce_s == 3.0 and policy.rule.cooldown_s == 9.0
+    assert "any of (level at least 2" in condition_in_words(policy)
+
+
+@pytest.mark.parametrize(("word", "instead", "expected"), [
+    ("release: needed", "release: all", "takes over its first rule"), (", for: 3s", "", "takes over its first rule"),
+    ("{used_above: 80%}", "{phase: idle}", "does not read phase")])
+def test_pack_that_cannot_serve_is_refused(word: str, instead: str, expected: str, tmp_path: Path) -> None:
+    """A pack without such a rule, without a debounce, or with what the loop does not read is refused."""
+    pack = tmp_path / "pack.yaml"
+    pack.write_text(PACK.replace(word, instead))
+    with pytest.raises(UsageError, match=expected):
+        policy_of(str(pack))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from oomguard.learn.lab.loop import LoopProgress
     from oomguard.learn.lab.loop_plan import Case, Setting
+    from oomguard.learn.lab.triggers import Policy
     from oomguard.trust.bundle import Bundle
 
 NAME = "loop"
@@ -33,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "again, it goes on")
     parser.add_argument("--bundle", default="shipped", metavar="FOLDER",
                         help="whose model oomguard's arm scores with (default: the package's)")
+    parser.add_argument("--rules", default="", metavar="FILE", help="a rule pack whose first rule with `release: "
+                        "needed` gives oomguard's condition, and everybody's cooldown and bounds (default: shipped)")
     parser.add_argument("--programs", nargs="+", metavar="NAME", help="default: pythonapp redis node jvm")
     parser.add_argument("--latencies", nargs="+", type=float, metavar="S",
                         help="how long a hook takes (default: 0.05 2 20)")
@@ -42,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--life", nargs=2, type=float, metavar="S",
                         help="how long a case lives unguarded, at least and at most (default: 60 80)")
     parser.add_argument("--limits", nargs=2, type=int, metavar="MIB", help="memory limits (default: 96 160)")
-    parser.add_argument("--jobs", type=int, metavar="N", help="trials side by side (default: 24 per core; most sleep)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="trials side by side (default: 32 per core; most sleep)")
     parser.add_argument("--figure", metavar="FILE", help="draw averted kills against bytes evicted (.png, .svg, .pdf)")
     parser.add_argument("--results-only", action="store_true", help="do no trial; count what is there")
     parser.add_argument("--list", action="store_true", help="print the cases and stop")
@@ -52,8 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do what is missing, then count."""
     from oomguard.learn.lab.loop_plan import draw_cases
+    from oomguard.learn.lab.triggers import policy_of
 
-    setting = _setting(args)
+    policy = policy_of(args.rules)
+    setting = _setting(args)._replace(cooldown_s=policy.rule.cooldown_s)
     cases = draw_cases(setting)
     if args.list:
         _list(cases, setting)
@@ -63,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     if args.figure and os.path.splitext(args.figure)[1].lower() not in (".png", ".svg", ".pdf"):
         raise UsageError(f"--figure {args.figure}: the name ends in .png, .svg or .pdf")
     try:
-        return _loop(args, setting, cases)
+        return _loop(args, setting, cases, policy)
     except KeyboardInterrupt:
         print("\nstopped: what was finished is kept; the same command goes on", file=sys.stderr)
         return 130
@@ -108,21 +113,21 @@ def _installed(programs: Sequence[str]) -> list[str]:
     return kept
 
 
-def _loop(args: argparse.Namespace, setting: Setting, cases: list[Case]) -> int:
-    from oomguard.learn.lab.lab import default_jobs
-    from oomguard.learn.lab.loop import run_loop
+def _loop(args: argparse.Namespace, setting: Setting, cases: list[Case], policy: Policy) -> int:
+    from oomguard.learn.lab.loop import default_jobs, run_loop
     from oomguard.learn.lab.loop_plan import trials_of
     from oomguard.learn.lab.loop_results import results_of, table_of
     from oomguard.learn.lab.loop_store import LoopStore
-    from oomguard.learn.lab.triggers import ARMS, NONE, model_of, shipped_policy
+    from oomguard.learn.lab.triggers import ARMS, NONE, condition_in_words, model_of
     from oomguard.sense.facts import detect_profile
 
     arms = [arm for arm in ARMS if args.arms is None or arm in (*args.arms, NONE)]
     if strange := set(args.arms or ()) - set(ARMS):
         raise UsageError(f"no arm {', '.join(sorted(strange))}: they are {', '.join(ARMS)}")
-    policy, bundle = shipped_policy(), _bundle(args.bundle)
+    bundle = _bundle(args.bundle)
     trials = trials_of(cases, setting, arms)
-    store = LoopStore(args.work, {**setting._asdict(), "model": bundle.model_id, "manifest": bundle.digest})
+    store = LoopStore(args.work, {**setting._asdict(), "oomguard": condition_in_words(policy),
+                                  "model": bundle.model_id, "manifest": bundle.digest})
     if not args.results_only:
         run_loop(trials, setting, store, policy, model_of(bundle, detect_profile()), args.jobs or default_jobs(),
                  _Screen())

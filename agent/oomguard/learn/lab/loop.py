@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+import os
+import resource
 import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from oomguard.scorer import Model
     from oomguard.sense.machine import MachineReading
 
+JOBS_PER_CORE = 32              # most of them sleep
+DESCRIPTORS = 20                # of a trial, at most
 START_GAP_S = 0.5               # programs that start all at once would only measure each other
 STARTING = 6                    # at most so many that do not take orders yet
 SPARE_BYTES = 3 << 30           # of the machine's memory that is left alone
@@ -80,6 +84,12 @@ def run_loop(trials: list[Trial], setting: Setting, store: LoopStore, policy: Po
         return loop.run()
     finally:
         loop.close()
+
+
+def default_jobs() -> int:
+    """Return how many side by side: most sleep. Each has some descriptors open."""
+    open_files, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, min(JOBS_PER_CORE * (os.cpu_count() or 1), (open_files - 100) // DESCRIPTORS))
 
 
 class _Loop:

@@ -39,7 +39,7 @@ HOOK = "cache"
 
 
 class Policy(NamedTuple):
-    """What all arms share: the shipped default pack's rule for `release: needed`, but for its condition."""
+    """What all arms share: a pack's rule with `release: needed`, whose condition is oomguard's alone."""
 
     rule: Rule
     bounds: Bounds
@@ -48,7 +48,7 @@ class Policy(NamedTuple):
     @property
     def debounce_s(self) -> float:
         """For how long a condition must hold."""
-        return self.rule.when.for_s
+        return _debounce_s(self.rule.when)
 
 
 class Seen(NamedTuple):
@@ -59,13 +59,35 @@ class Seen(NamedTuple):
     level: int
 
 
-def shipped_policy(cooldown_s: float | None = None) -> Policy:
-    """Return the shipped default pack's policy, its first rule whose release is `needed`; None: with its cooldown."""
-    plan = load_rules(shipped_pack())
-    rule = next(rule for rule in plan.rules if rule.then[0].release.kind == "needed")
+def policy_of(path: str = "", cooldown_s: float | None = None) -> Policy:
+    """Return a rule pack's policy: that of its first rule whose release is `needed`.
+
+    Args:
+        path: of the pack; empty: the shipped default one.
+        cooldown_s: None: the rule's own.
+
+    Raises:
+        RulesError: the pack cannot be read.
+        UsageError: it has no such rule, or one with a condition that the loop does not read.
+    """
+    plan = load_rules(path or shipped_pack())
+    rule = next((rule for rule in plan.rules if rule.then[0].release.kind == "needed"), None)
+    if rule is None or _debounce_s(rule.when) <= 0:
+        raise UsageError(f"{path}: the loop takes over its first rule with `release: needed`, and that has a `for`")
+    if strange := _tests(rule.when) & {"phase", "pressure_above"}:
+        raise UsageError(f"{path}: {rule.name}: the loop does not read {', '.join(sorted(strange))}")
     rule = rule._replace(then=(Action(HOOK, Release("needed")),),
                          cooldown_s=rule.cooldown_s if cooldown_s is None else cooldown_s)
     return Policy(rule, plan.bounds, plan.plain_headroom_ratios)
+
+
+def _debounce_s(condition: Condition) -> float:
+    """Return the longest `for` in a condition."""
+    return max([condition.for_s, *map(_debounce_s, condition.parts)])
+
+
+def _tests(condition: Condition) -> set[str]:
+    return {condition.test}.union(*map(_tests, condition.parts))
 
 
 def condition_of(arm: str, policy: Policy) -> Condition:
@@ -100,12 +122,17 @@ class Trigger:
         self._plain_ratios = policy.plain_ratios
         self._scorer = Scorer(model if arm == OOMGUARD else None, profile)
 
-    def see(self, sample: Sample, window: Window) -> Seen:
-        """Return what the decider sees; the sample is in the window already."""
+    def see(self, sample: Sample, window: Window, since_s: float = -math.inf) -> Seen:
+        """Return what the decider sees; the sample is in the window already.
+
+        Args: since_s: when the last release had been over for a while: a line through one would rise for a minute.
+        """
         forecast = self._scorer.score(window)
         level = level_of(forecast, self._scorer.thresholds, sample.headroom_bytes / sample.limit_bytes,
                          self._plain_ratios)
-        limit_s = line_to_limit_s(window.headroom_history()) if self.arm == LINEAR else None
+        limit_s = None
+        if self.arm == LINEAR:
+            limit_s = line_to_limit_s([moment for moment in window.headroom_history() if moment[0] >= since_s])
         view = View(sample.t_s, level, forecast, limit_s, sample.limit_bytes, sample.used_bytes, sample.charged_bytes,
                     sample.headroom_bytes, sample.available_bytes)
         return Seen(view, forecast, level)
@@ -133,6 +160,11 @@ def line_to_limit_s(history: Sequence[tuple[float, float]], span_s: float = LINE
 
 def condition_in_words(policy: Policy) -> str:
     """Say oomguard's condition for people."""
-    when = policy.rule.when
+    return _in_words(policy.rule.when)
+
+
+def _in_words(when: Condition) -> str:
+    if when.parts:
+        return f"{when.test} of ({'; '.join(map(_in_words, when.parts))})"
     until = f" until {when.until:g}" if when.until is not None else ""
     return f"{when.test.replace('_', ' ')} {when.value:g}{until}, for {when.for_s:g} s"
