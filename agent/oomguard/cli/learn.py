@@ -9,19 +9,23 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from oomguard.cli import learn_dataset, learn_lab, learn_loop, learn_simulate, learn_thresholds
+from oomguard.cli import learn_dataset, learn_lab, learn_loop, learn_report, learn_simulate, learn_thresholds
 from oomguard.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MODULES = (learn_lab, learn_simulate, learn_dataset, learn_thresholds, learn_loop)
+    from oomguard.learn.recipe import Recipe
+    from oomguard.learn.train import Trained
+
+MODULES = (learn_lab, learn_simulate, learn_dataset, learn_thresholds, learn_loop, learn_report)
 NAME = "learn"
 HELP = "train, measure and compile models from recordings (off the device)"
 EXAMPLES = """\
   oomguard learn lab models/lab.yaml --work /var/tmp/lab --out models/recordings/lab
-  oomguard learn train models/recipes/default.yaml --out models/default
-  oomguard learn evaluate models/recipes/default.yaml --json > figures.json
+  oomguard learn train models/recipes/default.yaml --out models/default --evaluation out/evaluation
+  oomguard learn zoo models/recipes/*.yaml --json > zoo.json
+  oomguard learn report out/evaluation --zoo zoo.json --out out/report
   oomguard learn compile booster.json --out forest.bin
 """
 
@@ -33,9 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument("recipe", help="recipe file (YAML)")
     train.add_argument("--out", required=True, metavar="FOLDER", help="where the bundle goes")
     train.add_argument("--json", action="store_true", help="print the figures as JSON, as `evaluate` does")
-    evaluate = steps.add_parser("evaluate", help="cross-validate a recipe beside every baseline; write nothing")
+    train.add_argument("--evaluation", metavar="FOLDER", help="keep the evaluation there, for `learn report`")
+    evaluate = steps.add_parser("evaluate", help="cross-validate a recipe beside every baseline")
     evaluate.add_argument("recipe", help="recipe file (YAML)")
+    evaluate.add_argument("--out", metavar="FOLDER", help="keep the evaluation there, for `learn report`")
     evaluate.add_argument("--json", action="store_true", help="print everything as JSON")
+    zoo = steps.add_parser("zoo", help="train and compare recipes of several kinds, beside every baseline")
+    zoo.add_argument("recipes", nargs="+", metavar="RECIPE", help="recipe files (YAML) with the same data and costs")
+    zoo.add_argument("--out", metavar="FOLDER", default="", help="where their bundles go, each in one of its name")
+    zoo.add_argument("--json", action="store_true", help="print everything as JSON")
     for step in MODULES:
         step.add_arguments(steps.add_parser(step.NAME, help=step.HELP, epilog="examples:\n" + step.EXAMPLES,
                                             formatter_class=argparse.RawDescriptionHelpFormatter))
@@ -47,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do one step; return the exit code."""
     steps: dict[str, Callable[[argparse.Namespace], int]] = {
-        "train": _train, "evaluate": _evaluate, "compile": _compile,
+        "train": _train, "evaluate": _evaluate, "zoo": _zoo, "compile": _compile,
         **{step.NAME: step.run for step in MODULES}}
     try:
         return steps[args.step](args)
@@ -67,9 +77,11 @@ def _train(args: argparse.Namespace) -> int:
     if os.path.realpath(args.out) == os.path.realpath(bundle.shipped_folder()):
         write_shipped(digest, os.path.join(os.path.dirname(os.path.abspath(bundle.__file__)), "shipped.py"))
     bundle.load_bundle(args.out, expect_digest=digest)
+    _keep(args.evaluation, trained, recipe)
     _print_report(trained.report, as_json=args.json)
-    print(f"{args.out}: {len(trained.fitted.model.data)} bytes of forest, manifest sha256 {digest[:12]}…, "
-          f"trained and measured in {time.monotonic() - begun_s:.0f} s", file=sys.stderr)
+    model = trained.fitted.model
+    print(f"{args.out}: {model.file} of {len(model.data)} bytes, manifest sha256 {digest[:12]}…, trained "
+          f"and measured in {time.monotonic() - begun_s:.0f} s", file=sys.stderr)
     return 0
 
 
@@ -77,7 +89,25 @@ def _evaluate(args: argparse.Namespace) -> int:
     from oomguard.learn.recipe import read_recipe
     from oomguard.learn.train import train
 
-    _print_report(train(read_recipe(args.recipe), _progress).report, as_json=args.json)
+    recipe = read_recipe(args.recipe)
+    trained = train(recipe, _progress)
+    _keep(args.out, trained, recipe)
+    _print_report(trained.report, as_json=args.json)
+    return 0
+
+
+def _keep(folder: str | None, trained: Trained, recipe: Recipe) -> None:
+    from oomguard.learn import artefact
+
+    if folder:
+        artefact.save(folder, trained.report, trained.runs, trained.systems, recipe.recordings, trained.data_digest)
+
+
+def _zoo(args: argparse.Namespace) -> int:
+    from oomguard.learn.zoo_compare import train_zoo, zoo_table
+
+    report = train_zoo(args.recipes, args.out, _progress)
+    print(json.dumps(report, indent=1, allow_nan=False) if args.json else zoo_table(report))
     return 0
 
 
@@ -99,8 +129,10 @@ def _print_report(report: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(report, indent=1, allow_nan=False))
         return
-    for title, key in (("leave one program out", "systems"), ("split by run", "systems_by_run")):
-        print(f"{title}:\n\n{table_of(report[key])}\n")
+    for title, key in (("leave one program out", "systems"), ("split by run", "systems_by_run"),
+                       ("leave one device type out", "systems_by_device_type")):
+        if report[key]:
+            print(f"{title}:\n\n{table_of(report[key])}\n")
 
 
 def _progress(stage: str, done: int, of: int) -> None:

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where report.html and pictures/ go")
     parser.add_argument("--recordings", action="append", metavar="FOLDER",
                         help="where the recordings are now (default: where they were); may be given again")
-    parser.add_argument("--zoo", metavar="FILE", help="the comparison of `learn train --zoo --json`")
+    parser.add_argument("--zoo", metavar="FILE", help="the comparison that `learn zoo --json` printed")
     parser.add_argument("--loop", metavar="FILE", help="results of `learn loop` as JSON")
     parser.add_argument("--data-card", metavar="FILE", help="what the dataset dropped and why, as text")
 

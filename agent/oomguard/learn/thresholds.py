@@ -19,6 +19,7 @@ import numpy as np
 from oomguard.forest import HORIZONS_S
 from oomguard.learn.pooling import rate_strength, share_strength
 from oomguard.learn.protocol import LEADS_S, Tally, tally, total, track_of
+from oomguard.learn.sweep import summed, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -71,9 +72,9 @@ class TypeThresholds:
 def cheapest(tracks: Sequence[Track], candidates: Iterable[float], cost: Cost,
              leads_s: Sequence[int] = LEADS_S) -> float:
     """Return the candidate of least cost; of equals, the highest, which alarms least."""
-    priced = [(cost.of(total(tally(track, threshold) for track in tracks), leads_s), -threshold)
-              for threshold in candidates]
-    return -min(priced)[1]
+    asked = list(candidates)
+    whole = summed(sweep(track, asked) for track in tracks)
+    return -min((cost.of(whole.at(at), leads_s), -threshold) for at, threshold in enumerate(asked))[1]
 
 
 def fit_thresholds(runs: Sequence[Run], forecasts: Sequence[NDArray[np.float64]], cost: Cost) -> tuple[float, ...]:

@@ -15,7 +15,7 @@ from oomguard._version import __version__
 from oomguard.errors import UsageError
 from oomguard.forest import HORIZONS_S
 from oomguard.learn import card, per_type
-from oomguard.learn.assess import LEAST_FOLDS, assess
+from oomguard.learn.assess import LEAST_FOLDS, SYSTEMS_OF, assess
 from oomguard.learn.critical import study_of
 from oomguard.learn.crossval import Fitted, Material, fit_all
 from oomguard.learn.dataset import digest_of, read_recordings
@@ -50,8 +50,13 @@ def silent(_stage: str, _done: int, _of: int) -> None:
     """Report no progress."""
 
 
-def train(recipe: Recipe, progress: Progress = silent) -> Trained:
+def train(recipe: Recipe, progress: Progress = silent, splits: tuple[str, ...] = tuple(SYSTEMS_OF)) -> Trained:
     """Train the recipe's model and measure it.
+
+    Args:
+        recipe: what to train.
+        progress: told (stage, done, of).
+        splits: in which to measure it; by program always.
 
     Returns:
         The model fitted to all runs, calibrated and thresholded from predictions out of fold by program, with the
@@ -67,7 +72,7 @@ def train(recipe: Recipe, progress: Progress = silent) -> Trained:
                          "one is tested, one calibrates, the rest is learned from")
     if not any(len(run.kills_s) for run in real):
         raise UsageError("no run in the recordings was killed: there is nothing to learn")
-    assessed = assess(material, progress)
+    assessed = assess(material, progress, splits)
     shipped = fit_all(material, assessed.folds, assessed.fitted)
     report = {**assessed.report, "shipped_thresholds": _named(shipped.thresholds)}
     return Trained(shipped, report, digest, real, assessed.scored.systems)
@@ -89,11 +94,13 @@ def write_bundle(trained: Trained, recipe: Recipe, folder: str) -> str:
         "calibration": {str(horizon): [list(knot) for knot in knots]
                         for horizon, knots in zip(HORIZONS_S, trained.fitted.calibration, strict=True)},
         "ranges": {side: _ranges(values) for side, values in (("low", model.low), ("high", model.high))},
-        "range_margin_ratio": recipe.inputs.range_margin_ratio, "phases": [] if "phase" in recipe.inputs.left_out else list(PHASES),
+        "range_margin_ratio": recipe.inputs.range_margin_ratio,
+        "phases": [] if "phase" in recipe.inputs.left_out else list(PHASES),
         "cost": {"miss_to_false_alarm": recipe.levels.miss_to_false_alarm,
                  "field_kills_per_h": recipe.levels.field_kills_per_h},
         "training": {"data_sha256": trained.data_digest, "recipe_sha256": recipe.digest, "recipe": recipe.name,
-                     "simulated_runs": recipe.simulation.runs, "versions": versions(model.file), "machine": platform.machine()},
+                     "simulated_runs": recipe.simulation.runs, "versions": versions(model.file),
+                     "machine": platform.machine()},
         "metrics": {"protocol": "DESIGN 5, leave one program out; in full: learn evaluate",
                     **{split: {name: card.essence(row) for name, row in trained.report[split].items()}
                        for split in ("systems", "systems_by_run")}},

@@ -64,7 +64,7 @@ def train_zoo(paths: Sequence[str], out: str = "", progress: Progress = lambda _
     _refuse_unlike(recipes)
     report: dict[str, Any] = {"members": {}}
     for recipe in recipes:
-        trained = train(recipe, partial(_named_progress, progress, recipe.name))
+        trained = train(recipe, partial(_named_progress, progress, recipe.name), splits=("by_program",))
         if out:
             write_bundle(trained, recipe, os.path.join(out, recipe.name))
         report["members"][recipe.name] = member_of(trained, recipe)
