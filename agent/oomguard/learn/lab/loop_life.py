@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oomguard.act.hooks import Hook
-from oomguard.act.measure import SETTLE_S
 from oomguard.act.release import CRITICAL_RATIO
 from oomguard.act.releases import Releases
 from oomguard.act.runner import Runner
@@ -176,7 +175,7 @@ class Life:
             self._decide(self._trigger, sample)
 
     def _decide(self, trigger: Trigger, sample: Sample) -> None:
-        seen = trigger.see(sample, self._window, self._settled_s())
+        seen = trigger.see(sample, self._window, self._released())
         self.levels.append(seen.level)
         self.abstained_s += CADENCE_S * (seen.forecast is None)
         self._releases.see(sample, seen.level)
@@ -184,9 +183,8 @@ class Life:
         if decision is not None:
             self._releases.begin(decision, trigger.cooldown_s, sample, seen.level, self._look)
 
-    def _settled_s(self) -> float:
-        """Return when what the last eviction gave had come back; minus infinity before the first."""
-        return max((each.done_s + SETTLE_S for each in self.evictions if each.dropped_bytes > 0), default=-math.inf)
+    def _released(self) -> list[tuple[float, float]]:
+        return [(each.done_s, each.dropped_bytes) for each in self.evictions if each.dropped_bytes > 0]
 
     def _read(self, late_s: float, reading: MachineReading) -> Sample:
         assert self._sensor is not None

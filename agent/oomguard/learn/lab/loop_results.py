@@ -135,7 +135,7 @@ def _protocol(policy: Policy, setting: Setting, model_id: str) -> dict[str, Any]
         "averted": f"alive at {setting.lives:g} times the unguarded life of the same case",
         "release": f"needed, critical ratio 0.9, cooldown {policy.rule.cooldown_s:g} s, one in flight, the same in all",
         "debounce_s": policy.debounce_s, "oomguard": condition_in_words(policy), "model": model_id,
-        "linear": f"least squares over {LINE_SPAN_S:g} s, and since the last release, reaches the limit within "
+        "linear": f"least squares over {LINE_SPAN_S:g} s, releases taken out, reaches the limit within "
                   f"{LINE_WITHIN_S:g} s",
         "in_vain": f"no kill would have followed within {AFTER_S:g} s, had nothing been evicted from then on",
         "intervals": "95 %, bootstrap over programs and over cases within them, paired",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from oomguard.trust.bundle import Bundle
     from oomguard.window import Window
 
+Moment = tuple[float, float]    # t_s, bytes
 NONE, LINEAR, OOMGUARD = "none", "linear", "oomguard"
 THRESHOLDS = {"threshold-80": 0.80, "threshold-90": 0.90, "threshold-95": 0.95}
 ARMS = (NONE, *THRESHOLDS, LINEAR, OOMGUARD)
@@ -122,17 +123,15 @@ class Trigger:
         self._plain_ratios = policy.plain_ratios
         self._scorer = Scorer(model if arm == OOMGUARD else None, profile)
 
-    def see(self, sample: Sample, window: Window, since_s: float = -math.inf) -> Seen:
+    def see(self, sample: Sample, window: Window, released: Sequence[Moment] = ()) -> Seen:
         """Return what the decider sees; the sample is in the window already.
 
-        Args: since_s: when the last release had been over for a while: a line through one would rise for a minute.
+        Args: released: (t_s, bytes) that releases gave back.
         """
         forecast = self._scorer.score(window)
         level = level_of(forecast, self._scorer.thresholds, sample.headroom_bytes / sample.limit_bytes,
                          self._plain_ratios)
-        limit_s = None
-        if self.arm == LINEAR:
-            limit_s = line_to_limit_s([moment for moment in window.headroom_history() if moment[0] >= since_s])
+        limit_s = line_to_limit_s(window.headroom_history(), released) if self.arm == LINEAR else None
         view = View(sample.t_s, level, forecast, limit_s, sample.limit_bytes, sample.used_bytes, sample.charged_bytes,
                     sample.headroom_bytes, sample.available_bytes)
         return Seen(view, forecast, level)
@@ -142,17 +141,21 @@ class Trigger:
         self._scorer.release()
 
 
-def line_to_limit_s(history: Sequence[tuple[float, float]], span_s: float = LINE_SPAN_S) -> float | None:
+def line_to_limit_s(history: Sequence[Moment], released: Sequence[Moment] = (),
+                    span_s: float = LINE_SPAN_S) -> float | None:
     """Return when headroom, fitted by a straight line, is used up; infinity where it does not fall, None if unknown.
 
     Args:
         history: (t_s, headroom_bytes), oldest first.
+        released: (t_s, bytes) of releases. What they gave back is no fall in demand, as act.release.needed_bytes has
+            it too: a line through one would rise for a minute, and the arm would be blind for so long.
         span_s: how far back the line is fitted; it needs three readings and 5 s.
     """
     if len(history) < 3:
         return None
     t_s, headroom = np.array(history, np.float64).T
-    slope = float(slope_per_s(t_s, headroom, span_s)[-1])
+    demanded = headroom - sum((np.where(t_s >= at_s, bytes_, 0.0) for at_s, bytes_ in released), np.zeros(len(t_s)))
+    slope = float(slope_per_s(t_s, demanded, span_s)[-1])
     if math.isnan(slope):
         return None
     return max(float(headroom[-1]), 0.0) / -slope if slope < 0 else math.inf
