@@ -29,6 +29,7 @@ from oomguard.sense.machine import open_machine
 from oomguard.sidecar import Sidecar, remove_folder
 from oomguard.tell.consumer import PressureAlarm
 from oomguard.tell.control import ControlServer
+from oomguard.tell.door import NoRoomError
 from oomguard.tell.history import history
 from oomguard.tell.paths import lock_runtime_dir, make_runtime_dir
 from oomguard.tell.service import ServiceManager
@@ -91,12 +92,7 @@ class Daemon:
         for fd in (*self._runner.fds(), self._signal_fd):
             self._poller.register(fd, select.EPOLLIN)
         if self._options.socket:
-            remotes = Remotes(self._guards, self._runner, self._send, self._log.event)
-            handlers = {"status": lambda _request, _client: self.status(), "reload": self._reload,
-                        "history": lambda request, _client: history(self._guards.by_name, request),
-                        **remotes.operations()}
-            self._control = ControlServer(self._options.socket, handlers, self._poller, self._log,
-                                          group_gid=self._options.socket_gid, on_gone=remotes.gone)
+            self._open_socket(self._options.socket)
         self._lock_fd = lock_runtime_dir(self._options.runtime_dir)
         if self._options.metrics_file or self._options.metrics_http:
             self._start_exporter()
@@ -119,6 +115,17 @@ class Daemon:
         for warning in self.warnings():
             self._log.event("warning", "warning", because=warning)
         self._service.ready(f"guarding {len(self._guards.by_name)} of {len(self._guards.targets)} targets")
+
+    def _open_socket(self, path: str) -> None:
+        remotes = Remotes(self._guards, self._runner, self._send, self._log.event)
+        handlers = {"status": lambda _request, _client: self.status(), "reload": self._reload,
+                    "history": lambda request, _client: history(self._guards.by_name, request),
+                    **remotes.operations()}
+        try:
+            self._control = ControlServer(path, handlers, self._poller, self._log,
+                                          group_gid=self._options.socket_gid, on_gone=remotes.gone)
+        except NoRoomError as error:            # a disk that is full or read-only: guarding comes first
+            self._tell("no-socket", "warning", because=str(error))
 
     def _start_exporter(self) -> None:
         from oomguard.tell.metrics import Metrics  # 0.1 MB of RSS, paid by those who asked for metrics

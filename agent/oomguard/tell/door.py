@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from oomguard.errors import NotPermittedError, OomguardError, UsageError
 from oomguard.tell.log import Log
+from oomguard.tell.paths import NO_ROOM
 from oomguard.tell.peer import Peer, may_speak, peer_of
 from oomguard.tell.wire import refusal
 
@@ -27,6 +28,10 @@ class AlreadyListeningError(OomguardError):
     """A live daemon has the socket."""
 
     exit_code = 1
+
+
+class NoRoomError(NotPermittedError):
+    """The disk takes no socket; guarding comes first."""
 
 
 class Door:
@@ -101,7 +106,7 @@ def listen(path: str, group_gid: int = -1) -> _socket.socket:
     Raises:
         AlreadyListeningError: Somebody answers there.
         UsageError: The path is too long, or something that is no socket stands there.
-        NotPermittedError: The kernel said no.
+        NotPermittedError: The kernel said no; NoRoomError: the disk did.
     """
     if len(os.fsencode(path)) > PATH_MAX_BYTES:
         raise UsageError(f"the socket path {path} is longer than {PATH_MAX_BYTES} bytes: set OOMGUARD_SOCKET")
@@ -119,7 +124,8 @@ def listen(path: str, group_gid: int = -1) -> _socket.socket:
         os.rename(making, path)
     except OSError as error:
         listener.close()
-        raise NotPermittedError(f"cannot listen at {path}: {error.strerror}") from None
+        refused = NoRoomError if error.errno in NO_ROOM else NotPermittedError
+        raise refused(f"cannot listen at {path}: {error.strerror}") from None
     return listener
 
 

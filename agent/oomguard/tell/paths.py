@@ -14,6 +14,7 @@ SYSTEM_DIR = "/run/oomguard"
 SOCKET_NAME = "control.sock"
 PRESSURE_SOCKET = "/run/oomguard-pressure.sock"     # the service's; deploy/oomguard-pressure.socket listens there:
                                                     # not in SYSTEM_DIR, which a stop of the service removes
+NO_ROOM = frozenset((errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO))    # the disk's trouble, and no lack of rights
 PRESSURE_NAME = "pressure.sock"                     # in the runtime folder of a guard without a service manager
 
 
@@ -83,7 +84,7 @@ def lock_runtime_dir(path: str) -> int:
     try:
         fd = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
+        if error.errno in NO_ROOM:
             return -1
         raise NotPermittedError(f"cannot lock {path}: {error.strerror}") from None
     try:
