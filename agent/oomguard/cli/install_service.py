@@ -58,6 +58,7 @@ def uninstall(site: Site) -> None:
     if site.has(f"{SYSTEM_UNITS}/oomguard.service"):
         if site.is_running:
             site.call("systemctl", "disable", "--now", *reversed(STARTED))
+            site.call("systemctl", "clean", "--what=runtime", "oomguard-hooks.service")     # kept over a stop
         else:
             site.call("systemctl", *(() if site.root == "/" else (f"--root={site.root}",)), "disable", *STARTED)
     for unit in UNITS:
