@@ -134,14 +134,14 @@ def test_line_without_much_to_go_by(history: list[tuple[float, float]], expected
     assert line_to_limit_s(history) == expected
 
 
-def test_line_is_fitted_since_the_last_release() -> None:
-    """What a release gave back is no sign that the leak has ended: the line begins anew after it."""
+def test_line_takes_releases_out() -> None:
+    """What a release gave back is no sign that the leak has ended: the slope stays, and so does the headroom read."""
     trigger, window = Trigger(LINEAR, POLICY, None, Profile()), Window.in_memory()
     seen = {}
     for t_s in range(60):
         reading = sample(float(t_s), 0.3 + 0.01 * t_s - (0.25 if t_s > 45 else 0.0))
         assert window.push(reading)
-        seen[t_s] = trigger.see(reading, window, 46.0 if t_s > 45 else -math.inf).view.time_to_limit_s
+        seen[t_s] = trigger.see(reading, window, [(46.0, 25e6)] if t_s > 45 else []).view.time_to_limit_s
     assert seen[45] == pytest.approx(25.0, abs=1.0) and seen[59] == pytest.approx(36.0, abs=1.0)
 
 
