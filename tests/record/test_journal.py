@@ -161,19 +161,66 @@ def test_bytes_are_bounded_and_the_oldest_go_first(tmp_path):
     assert losses.lines() == []     # each segment can be read alone
 
 
-def test_what_is_too_old_goes_and_a_clock_that_is_not_set_deletes_nothing(tmp_path, monkeypatch):
-    """Age is told by the wall clock: one from before 2020 says nothing."""
+@pytest.fixture
+def clocks(monkeypatch):
+    """A wall clock and a boot clock that the test moves: clocks.pass_s(5.0), clocks.wall_s += 1e6."""
+    class Clocks:
+        wall_s, boot_s = 1.8e9, 1000.0
+
+        def pass_s(self, seconds):
+            self.wall_s, self.boot_s = self.wall_s + seconds, self.boot_s + seconds
+
+    made = Clocks()
+    monkeypatch.setattr(segments.time, "time", lambda: made.wall_s)
+    monkeypatch.setattr(segments, "now_s", lambda: made.boot_s)
+    return made
+
+
+def aged(tmp_path, written_s):
+    """Make a folder of one finished segment that was written then; return both."""
     record(tmp_path, [list(walk(5))]).close()
-    record(tmp_path, [list(walk(5))]).close()
-    first, second = sorted(tmp_path.iterdir())
-    os.utime(first, (1.7e9, 1.7e9))
-    os.utime(second, (1000, 1000))                  # written before the clock was set
-    monkeypatch.setattr(segments.time, "time", lambda: 500.0)
-    record(tmp_path, [list(walk(5))]).close()
-    assert first.exists() and second.exists()
-    monkeypatch.undo()
-    record(tmp_path, [list(walk(5))]).close()
-    assert not first.exists() and second.exists()
+    (path,) = tmp_path.iterdir()
+    os.utime(path, (written_s, written_s))
+    return segments.Folder(str(tmp_path), SMALL), path
+
+
+def test_what_is_too_old_goes_by_a_clock_that_has_stood(tmp_path, clocks):
+    """Age is told by the wall clock, once that has gone with the boot clock for an hour."""
+    folder, old = aged(tmp_path, clocks.wall_s - 15 * segments.DAY_S)
+    folder.drop_aged()
+    assert old.exists()
+    clocks.pass_s(segments.CLOCK_PROVEN_S)
+    folder.drop_aged()
+    assert not old.exists()
+    folder.close()
+
+
+def test_a_clock_that_leaps_deletes_nothing(tmp_path, clocks):
+    """A year on by a bad time server: nothing goes for an hour; set right by then, nothing goes at all."""
+    folder, young = aged(tmp_path, clocks.wall_s)
+    folder.drop_aged()
+    clocks.pass_s(2 * segments.CLOCK_PROVEN_S)
+    clocks.wall_s += 365 * segments.DAY_S
+    folder.drop_aged()
+    clocks.pass_s(segments.CLOCK_PROVEN_S / 2)
+    folder.drop_aged()
+    clocks.wall_s -= 365 * segments.DAY_S
+    clocks.pass_s(2 * segments.CLOCK_PROVEN_S)
+    folder.drop_aged()
+    assert young.exists()
+    folder.close()
+
+
+@pytest.mark.parametrize(("wall_s", "written_s"), [(500.0, 1.7e9), (1.8e9, 1000.0)], ids=["clock", "segment"])
+def test_a_clock_that_is_not_set_deletes_nothing(tmp_path, clocks, wall_s, written_s):
+    """One from before 2020 says nothing, neither now nor when the segment was written."""
+    clocks.wall_s = wall_s
+    folder, path = aged(tmp_path, written_s)
+    folder.drop_aged()
+    clocks.pass_s(2 * segments.CLOCK_PROVEN_S)
+    folder.drop_aged()
+    assert path.exists()
+    folder.close()
 
 
 def test_a_segment_that_spans_too_long_is_ended(tmp_path):

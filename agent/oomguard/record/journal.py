@@ -204,7 +204,7 @@ class Journal:
         self._forget_batch()
         self._cut_torn_frame()
         self._let_go()
-        if not self.is_paused and at_s - self._resumed_s > LONGEST_WAIT_S:
+        if not self.is_paused and at_s - self._resumed_s > self._wait_s:    # it held for longer than we would wait
             self._wait_s = FIRST_WAIT_S
         self._house_s = at_s + self._wait_s
         self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)

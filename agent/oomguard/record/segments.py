@@ -18,6 +18,8 @@ BLOCK_BYTES = 4096          # a file costs whole blocks
 LEAST_SEGMENT_BYTES = 16384
 SEGMENTS_AT_LEAST = 8       # in a full journal: dropping the oldest costs an eighth of it at most
 CLOCK_SET_S = 1.6e9         # 2020-09: before it a wall clock has not been set yet and says nothing about age
+CLOCK_STEP_S = 60.0         # a wall clock that moved by more against the boot clock was set
+CLOCK_PROVEN_S = 3600.0     # and has to stand for so long, before anything is deleted by its word
 
 
 class Limits(NamedTuple):
@@ -51,7 +53,8 @@ class Folder:
     Raises OSError wherever the disk refuses; whoever uses it decides what follows.
     """
 
-    __slots__ = ("_began_s", "_limits", "_segments", "_sequence", "_session", "fd", "path")
+    __slots__ = ("_began_s", "_limits", "_segments", "_sequence", "_session", "_wall_ahead_s", "_wall_since_s", "fd",
+                 "path")
 
     def __init__(self, path: str, limits: Limits) -> None:
         """Make the folder where it is missing, and hold it.
@@ -71,6 +74,7 @@ class Folder:
             raise
         self._sequence = self._segments[-1].sequence if self._segments else 0
         self._session, self._began_s = os.urandom(8), -inf
+        self._wall_ahead_s, self._wall_since_s = -inf, inf
 
     def begin_segment(self) -> tuple[int, int]:
         """Make room, then begin a segment; return its descriptor and the seed of its checksums."""
@@ -109,9 +113,16 @@ class Folder:
             self._drop_oldest()
 
     def drop_aged(self) -> None:
-        """Delete finished segments beyond the age limit; while the wall clock is not set, none is."""
-        wall_s = time.time()
-        if wall_s > CLOCK_SET_S:
+        """Delete finished segments beyond the age limit.
+
+        None while the wall clock is not set, or has been set within the last hour: a year on by mistake, it would
+        cost everything that was recorded.
+        """
+        wall_s, at_s = time.time(), now_s()
+        if abs(wall_s - at_s - self._wall_ahead_s) > CLOCK_STEP_S:
+            self._wall_since_s = at_s
+        self._wall_ahead_s = wall_s - at_s
+        if wall_s > CLOCK_SET_S and at_s - self._wall_since_s >= CLOCK_PROVEN_S:
             while self._segments and CLOCK_SET_S < self._segments[0].written_s < wall_s - self._limits.age_s:
                 self._drop_oldest()
 
