@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from broken import SPAWNING, Broken
 from faulted import guard_of_us
-from guarded import MIB, Guard, Holder, until
+from guarded import MIB, Guard, Holder, is_alive, until
 from journals import SMALL, Told, facts, read, row, rows, walk
 
 from oomguard.enclosure import Enclosure
@@ -42,11 +42,13 @@ def fds_of(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def exhaust(guard: Guard) -> None:
-    """Leave a guard no descriptor but those that it has."""
-    highest = max(int(name) for name in os.listdir(f"/proc/{guard.pid}/fd"))
+def exhaust(guard: Guard, but: int = 0) -> None:
+    """Leave a guard no descriptor but those that it has, and so many more."""
+    used = {int(name) for name in os.listdir(f"/proc/{guard.pid}/fd")}
+    free = (number for number in range(1 << 16) if number not in used)
+    last = max([max(used), *(next(free) for _ in range(but))]) if but else max(used)
     _soft, hard = resource.prlimit(guard.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(guard.pid, resource.RLIMIT_NOFILE, (highest + 1, hard))
+    resource.prlimit(guard.pid, resource.RLIMIT_NOFILE, (last + 1, hard))
 
 
 def relieve(guard: Guard) -> None:
@@ -92,6 +94,25 @@ def test_a_helper_cannot_be_replaced_without_descriptors(
     relieve(guard)
     lines = len(mark.read_text())
     until(lambda: len(mark.read_text()) > lines, "a hook after that", guard.said)
+
+
+def test_a_helper_that_took_the_last_descriptors_is_known_all_the_same(
+    start: Start, pressed: Enclosure, rules: Rules, folder: Path,
+) -> None:
+    """Nothing was left to look at it with when it started: when it hangs later, it is still killed, and not left."""
+    mark = folder / "mark"
+    text = HOOKED.format(mark=mark).replace("]}\n", "], deadline: 1s}\n", 1)
+    guard = start("run", "--rules", rules(text), "--target", f"cgroup:{pressed.path}")
+    until(mark.exists, "the first hook", guard.said)
+    first = helper_of(guard.pid)
+    exhaust(guard, but=1)               # and the one of the link to the helper that is killed now
+    os.kill(first, signal.SIGKILL)
+    second = until(lambda: helper_of(guard.pid) not in (0, first) and helper_of(guard.pid), "another", guard.said)
+    lines = len(mark.read_text())
+    until(lambda: len(mark.read_text()) > lines, "a hook by it", guard.said)
+    relieve(guard)
+    os.kill(second, signal.SIGSTOP)
+    until(lambda: not is_alive(second), "its end", guard.said)
 
 
 def samples_in(folder: Path) -> int:

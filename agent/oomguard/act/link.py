@@ -178,6 +178,8 @@ class HelperLink:
             self.is_ready = True
             if self.address:
                 self.pid = meant.pid
+            elif self._born_ticks < 0:      # there was no descriptor to look with when it was started
+                self._born_ticks = start_ticks(self.pid)
         return None
 
     def drop(self, now_s: float) -> None:
