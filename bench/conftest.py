@@ -1,12 +1,13 @@
-"""What the suite shares: where figures go, timing side by side, and the same inputs as `oomguard bench`.
+"""What the suite shares: where figures go, timing side by side, and windows out of real recordings.
 
 Run by `make bench`, which is `python -m pytest bench --benchmark-only`. Figures are written to
-bench/results/MACHINE.json; `python bench/report.py` prints them as a table.
+bench/results/MACHINE.json, or below OOMGUARD_BENCH_RESULTS; `python bench/report.py` makes the page of them.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import statistics
 import time
@@ -14,15 +15,19 @@ from pathlib import Path
 
 import pytest
 
-from oomguard.cli.bench import this_machine
 from oomguard.measure import stages
+from oomguard.measure.machine import this_machine
+from windows import recorded_windows, rows_of
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("OOMGUARD_BENCH_RESULTS", Path(__file__).parent / "results"))
 _figures: dict[str, dict[str, object]] = {}
+_sections: dict[str, dict[str, object]] = {}
 
 
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="a million ticks, and CPU time over two minutes")
+    parser.addoption("--fresh", action="store_true", help="forget what the result file held: after a run of everything")
+    parser.addoption("--brief", action="store_true", help="rough: a tenth of the calls, a few seconds a daemon")
 
 
 @pytest.fixture(scope="session")
@@ -31,9 +36,28 @@ def is_long(request):
 
 
 @pytest.fixture(scope="session")
-def bench():
-    """The windows, facts, rules and model of `oomguard bench`."""
-    return stages.prepare()[0]
+def is_brief(request):
+    return request.config.getoption("--brief")
+
+
+@pytest.fixture(scope="session")
+def bench(is_brief):
+    """What the stages of `oomguard bench` run on, with 4,096 windows of real programs for its made ones."""
+    return stages.prepare(stages.QUICK if is_brief else 1, recorded_windows())[0]
+
+
+@pytest.fixture(scope="session")
+def rows(bench):
+    """float32[4096, F]: the features of every window."""
+    return rows_of(bench.pairs)
+
+
+@pytest.fixture(scope="session")
+def section():
+    """Note a part of the result that is more than a figure: section(name, {...}); parts of one name are joined."""
+    def note(name, said):
+        _sections[name] = _sections.get(name, {}) | said
+    return note
 
 
 @pytest.fixture
@@ -70,6 +94,10 @@ def pytest_sessionfinish(session):
     RESULTS.mkdir(exist_ok=True)
     slug = re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['cores']} cores".lower()).strip("-")
     path = RESULTS / f"{slug}.json"
-    before = json.loads(path.read_text())["figures"] if path.exists() else {}
+    is_kept = path.exists() and not session.config.getoption("--fresh")
+    before = json.loads(path.read_text()) if is_kept else {"figures": {}}
     when = time.strftime("%Y-%m-%d", time.gmtime())
-    path.write_text(json.dumps({"machine": machine, "measured": when, "figures": before | _figures}, indent=1) + "\n")
+    figures = before.pop("figures") | _figures
+    for name, said in _sections.items():
+        before[name] = before.get(name, {}) | said
+    path.write_text(json.dumps({**before, "machine": machine, "measured": when, "figures": figures}, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""A score beside the kernel's own loop of C, and beside the peers' calls for one row on the same model."""
+"""A score beside the kernel's own loop of C, near, in turn and out of memory itself; features of a recording."""
 
 from __future__ import annotations
 
@@ -8,18 +8,12 @@ import statistics
 import numpy as np
 import pytest
 
-from floor import Floor
-from oomguard import features, forest
+from floor import LOOP, Floor
+from oomguard import features
 from oomguard.measure import stages
 from oomguard.series import features_of_run, series_rows
-from oomguard.trust.bundle import load_shipped
-from peers import booster_of
 
-
-@pytest.fixture(scope="module")
-def rows(bench):
-    """float32[512, F]: the features of every window."""
-    return np.array([features.of(*pair) for pair in bench.pairs], dtype=np.float32)
+FLUSHED = 1000
 
 
 @pytest.fixture(scope="module")
@@ -27,26 +21,35 @@ def floor(bench, rows):
     return Floor(bench.model.forest.compiled, bench.pairs, rows.tobytes())
 
 
-@pytest.fixture(scope="module")
-def booster():
-    """The shipped trees as an xgboost model."""
-    return booster_of(forest.unpack(load_shipped().forest))
+def test_score_from_python_beside_the_c_loop(bench, rows, floor, side_by_side, figure):
+    scored, near = stages.scorers(bench), stages.NEAR
+    small = Floor(bench.model.forest.compiled, bench.pairs[:near] * 4, rows[:near].tobytes() * 4)
+    turns, floors, walks, near_floors = itertools.cycle(range(0, len(scored) - LOOP + 1, LOOP)), [], [], []
 
+    def next_windows():
+        at = next(turns)
+        for scorer, window in scored[at:at + LOOP]:
+            scorer.score(window)
 
-def test_score_from_python_beside_the_c_loop(bench, floor, side_by_side, figure):
-    held, floors, walks = [(scorer.score, window) for scorer, window in stages.scorers(bench)], [], []
-
-    def all_windows():
-        for score, window in held:
-            score(window)
-    took = side_by_side({"score": all_windows, "floor": lambda: floors.append(floor.score_us()),
-                         "walk": lambda: walks.append(floor.walk_us())}, 200, len(held))
-    floor_us = statistics.median(floors)
-    figure("score from Python", took["score"], "us", how="window to forecast, 512 windows in turn, p50 of rounds")
-    figure("score in a C loop", floor_us, "us", how="the same kernel and windows, no Python")
-    figure("score from Python / C loop", took["score"] / floor_us, "x", at_most=1.2)
+    def near_windows():
+        for scorer, window in held:
+            scorer.score(window)
+    held = scored[:near] * (LOOP // near)
+    took = side_by_side({"score": next_windows, "floor": lambda: floors.extend(floor.score_us()[:8]),
+                         "near first": near_windows, "near": near_windows,
+                         "near floor": lambda: near_floors.append(small.score_us()[1]),
+                         "walk": lambda: walks.extend(floor.walk_us()[:8])}, 400, LOOP)
+    floor_us, near_floor_us = statistics.median(floors), statistics.median(near_floors)
+    figure("score from Python", took["near"], "us", how="window to forecast; windows that the second-level cache holds")
+    figure("score in a C loop", near_floor_us, "us", how="the same kernel and windows, no Python")
+    figure("score from Python / C loop", took["near"] / near_floor_us, "x", at_most=1.2)
+    figure("score from Python, 4,096 windows in turn", took["score"], "us",
+           how="126 MB of windows: each out of the last cache")
+    figure("score in a C loop, 4,096 windows in turn", floor_us, "us")
+    figure("score in a C loop, flushed out of every cache", statistics.median(floor.cold_us(FLUSHED)), "us",
+           how="window and forest by clflush before each: what memory itself costs")
     figure("forest walk in C", statistics.median(walks), "us", at_most=1.0,
-           how="unknowns folded, leaves summed; 512 rows")
+           how="unknowns folded, leaves summed; 4,096 rows in turn")
 
 
 def test_push_and_features_in_c(bench, side_by_side, figure):
@@ -54,9 +57,9 @@ def test_push_and_features_in_c(bench, side_by_side, figure):
     from oomguard.measure import inputs
 
     for cadence_s in (0.1, 1.0, 10.0):
-        samples = list(inputs.random_run(inputs.random.Random(1), 3000, cadence_s=cadence_s))
+        samples = list(inputs.random_run(inputs.random.Random(1), 600, cadence_s=cadence_s))
         call = (inputs.series_rows(samples), bench.facts[0], bytearray(4 * features.COUNT * len(samples)))
-        took_us = _median_us(lambda call=call: native.series(*call), 60) / len(samples)
+        took_us = _median_us(lambda call=call: native.series(*call), 300) / len(samples)
         figure(f"push + features in C, cadence {cadence_s:g} s", took_us, "us", at_most=1.0)
     side_by_side({"series": lambda: native.series(*call)}, 10)
 
@@ -72,40 +75,6 @@ def test_dataset_features_per_second(benchmark, bench, figure):
     benchmark.pedantic(lambda: features_of_run(series_rows(columns, constraints), profile), rounds=7, warmup_rounds=1)
     figure("features of a recording", n / benchmark.stats.stats.median / 1e6, "M samples/s", at_least=0.5,
            how="columns to feature rows, one core; reading and labelling not counted")
-
-
-def test_one_row_beside_the_peers(bench, booster, rows, side_by_side, figure):
-    treelite = pytest.importorskip("treelite")
-    imported = treelite.frontend.from_xgboost(booster)
-    one = [np.ascontiguousarray(row[None, :]) for row in rows[:128]]
-    told = _forecasts(booster.inplace_predict(rows))
-    everywhere = [-np.inf] * features.COUNT, [np.inf] * features.COUNT
-    uncalibrated = forest.Forest(load_shipped().forest, *everywhere, ((),) * 5)
-    ours = np.array([uncalibrated.score(*pair) for pair in bench.pairs])
-    assert np.allclose(told, ours, atol=1e-5)       # it is the same model
-    held = stages.scorers(bench)[:128]
-
-    def each(function, arguments):
-        return lambda: [function(argument) for argument in arguments]
-    took = side_by_side({
-        "oomguard": lambda: [scorer.score(window) for scorer, window in held],
-        "xgboost inplace_predict": each(booster.inplace_predict, one),
-        "treelite GTIL": each(lambda row: treelite.gtil.predict(imported, row, nthread=1), one)}, 15, 128)
-    for name in ("xgboost inplace_predict", "treelite GTIL"):
-        figure(f"{name}, one row from Python", took[name], "us", how="its features not counted, ours are")
-        figure(f"{name} / score from Python", took[name] / took["oomguard"], "x", at_least=5)
-    loops = side_by_side_loops(booster, treelite, imported, rows)
-    for name, took_us in loops.items():
-        figure(f"{name}, its own loop", took_us, "us", how="512 rows in one call, one thread, per row")
-
-
-def side_by_side_loops(booster, treelite, imported, rows):
-    return {"xgboost": _median_us(lambda: booster.inplace_predict(rows), 30) / len(rows),
-            "treelite GTIL": _median_us(lambda: treelite.gtil.predict(imported, rows, nthread=1), 30) / len(rows)}
-
-
-def _forecasts(classes):
-    return np.minimum(np.cumsum(classes[:, :0:-1].astype(np.float64), axis=1), 1.0)
 
 
 def _median_us(function, rounds):

@@ -254,6 +254,13 @@ def test_an_absent_file_is_said():
         verdict.read_report("/nowhere")
 
 
+def test_no_stage_changes_the_windows_that_others_score(prepared):
+    """Cold pushes go into copies: a window of a few blocks would be scored in no time."""
+    before = [bytes(window.buffer) for window in prepared.windows]
+    stages.push_cold(prepared)
+    assert [bytes(window.buffer) for window in prepared.windows] == before
+
+
 def test_stages_around_the_tick_do_the_real_thing(prepared):
     """A hook's outcome is fetched, a sample is written, two targets are taken up again: each takes its time."""
     for stage in serving.STAGES.values():

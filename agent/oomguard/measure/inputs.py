@@ -95,21 +95,24 @@ def model() -> tuple[Model, str]:
     return Model(name, "", open_forest, NEVER_REACHED, 0.9, {}), said
 
 
-def made_forest() -> bytes:
-    """Return a forest of random splits, each at a value that the made windows really take."""
+def made_forest(trees: int = MADE_TREES, depth: int = MADE_DEPTH, most_features: int = features.COUNT) -> bytes:
+    """Return a forest of random splits, each at a value that the made windows really take.
+
+    Args: trees, depth: its shape. most_features: how many different features its splits may use.
+    """
     rng = random.Random(SEED)  # noqa: S311  no secret
     rows = [features.of(window.buffer, facts()[1]) for window in windows(64)]
     known = [sorted({row[at] for row in rows if row[at] == row[at]}) for at in range(features.COUNT)]
-    telling = [at for at, values in enumerate(known) if len(values) > 8]
+    telling = [at for at, values in enumerate(known) if len(values) > 8][:most_features]
     thresholds: list[float] = []
     splits: list[int] = []
-    for _ in range(MADE_TREES * ((1 << MADE_DEPTH) - 1)):
+    for _ in range(trees * ((1 << depth) - 1)):
         at = rng.choice(telling)
         thresholds.append(rng.choice(known[at]))
         splits.append(2 * at + rng.randrange(2))
-    leaves = [rng.gauss(0, 0.1) for _ in range(MADE_TREES << MADE_DEPTH)]
-    return forest.pack(forest.Trees(MADE_DEPTH, 1, "softmax", 1.0, [0.0] * forest.CLASSES,
-                                    [i % forest.CLASSES for i in range(MADE_TREES)], thresholds, splits, leaves))
+    leaves = [rng.gauss(0, 0.1) for _ in range(trees << depth)]
+    return forest.pack(forest.Trees(depth, 1, "softmax", 1.0, [0.0] * forest.CLASSES,
+                                    [i % forest.CLASSES for i in range(trees)], thresholds, splits, leaves))
 
 
 def series_rows(samples: list[Sample]) -> array[float]:
