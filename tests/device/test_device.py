@@ -12,7 +12,7 @@ import pytest
 from bench.lab import device as lab
 from bench.lab.image import REPO, LabError
 
-pytestmark = pytest.mark.device
+pytestmark = [pytest.mark.device, pytest.mark.timeout(900)]
 
 
 def text_of(path: str) -> str:

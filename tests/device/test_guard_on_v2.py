@@ -6,7 +6,7 @@ import os
 import pytest
 from bench.lab import device as lab
 
-pytestmark = pytest.mark.device
+pytestmark = [pytest.mark.device, pytest.mark.timeout(900)]
 
 MIB = 1 << 20
 LIMIT_BYTES = 64 * MIB

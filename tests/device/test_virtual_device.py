@@ -3,7 +3,7 @@
 import pytest
 from bench.lab import device as lab
 
-pytestmark = pytest.mark.device
+pytestmark = [pytest.mark.device, pytest.mark.timeout(900)]
 
 LIMIT_BYTES = 64 << 20
 CGROUP = "/sys/fs/cgroup/lab"
