@@ -3,6 +3,8 @@
     python bench/instructions.py              count, compare with bench/instructions.json; exit 1 where it is over
     python bench/instructions.py --update     write bench/instructions.json anew
     python bench/instructions.py --default    the shipped model instead of the made one; nothing is compared
+    python bench/instructions.py --aarch64    the made one on an emulated aarch64 (pip install ziglang; apt-get install
+                                              qemu-user-static): counts, and whether the bits are the same
 
 The gate counts a made forest over made windows, both seeded, so that a new model does not move it. Needs valgrind.
 """
@@ -36,9 +38,10 @@ WINDOWS, TIMES = 64, 512
 STAGES = ("score", "features", "walk", "push")
 # As in setup.py, so that what is counted is the same code; nothing of Python's is linked or called.
 FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-DPy_LIMITED_API=0x030B0000",
-         "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections", "-Wl,--unresolved-symbols=ignore-all"]
+         "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"]
 # A small device's caches, so that misses do not depend on this machine's.
 CACHES = ["--cache-sim=yes", "--branch-sim=yes", "--I1=32768,4,64", "--D1=32768,4,64", "--LL=524288,16,64"]
+QEMU, AARCH64 = "qemu-aarch64-static", ("-target", "aarch64-linux-musl", "-static")
 EVENTS = ("Ir", "Dr", "Dw", "I1mr", "D1mr", "D1mw", "ILmr", "DLmr", "DLmw", "Bc", "Bcm", "Bi", "Bim")
 
 
@@ -122,6 +125,27 @@ def count_python(folder: Path, times: int = TIMES) -> dict[str, dict[str, float]
     return counts
 
 
+def count_aarch64(folder: Path, data: Path) -> dict[str, dict[str, float]]:
+    """Return each stage's instructions on aarch64, and whether its results are the native ones to the bit.
+
+    qemu tells of every instruction it runs; WINDOWS calls less none are that many calls.
+    """
+    there = build(folder, compiler=(sys.executable, "-m", "ziglang", "cc", *AARCH64))
+    here, found = build(folder), {}
+    for stage in STAGES:
+        with_calls, without = (_traced(there, data, stage, times) for times in (WINDOWS, 0))
+        said, ours = (subprocess.run([*program, str(data), stage, str(WINDOWS)], check=True, capture_output=True).stdout
+                      for program in ((QEMU, str(there)), (str(here),)))
+        found[stage] = {"Ir": round((with_calls - without) / WINDOWS, 1), "has_same_bits": said == ours}
+    return found
+
+
+def _traced(program: Path, data: Path, stage: str, times: int) -> int:
+    argv = [QEMU, "-singlestep", "-d", "exec,nochain", str(program), str(data), stage, str(times)]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as child:
+        return sum(line.startswith(b"Trace") for line in child.stderr)
+
+
 # -- the gate --------------------------------------------------------------------------------------------------------
 
 def toolchain() -> dict[str, str]:
@@ -153,11 +177,15 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--update", action="store_true")
     parser.add_argument("--default", action="store_true")
+    parser.add_argument("--aarch64", action="store_true")
     parser.add_argument("--kernel", type=Path, default=KERNEL, help="another kernel source")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if args.default:
+        if args.aarch64:
+            made(folder / "made.input")
+            counts = count_aarch64(folder, folder / "made.input")
+        elif args.default:
             shipped(folder / "shipped.input")
             counts = count(build(folder, args.kernel), folder / "shipped.input", with_caches=True)
         else:
@@ -165,6 +193,8 @@ def main(argv: list[str]) -> int:
     sys.stdout.write(table(counts) + "\n")
     if args.default:
         return 0
+    if args.aarch64:
+        return 0 if all(one["has_same_bits"] for one in counts.values()) else 1
     if args.update:
         kept = {"toolchain": toolchain(), "margin_ratio": MARGIN_RATIO, "counts": counts}
         BASELINE.write_text(json.dumps(kept, indent=1) + "\n")
@@ -176,10 +206,10 @@ def main(argv: list[str]) -> int:
 
 def table(counts: dict[str, dict[str, float]]) -> str:
     """Return the counts as people read them."""
-    events = [event for event in EVENTS if any(event in one for one in counts.values())]
-    rows = [["a call of", *events], *([stage, *(f"{one.get(event, 0):.1f}" for event in events)]
+    events = [event for event in (*EVENTS, "has_same_bits") if any(event in one for one in counts.values())]
+    rows = [["a call of", *events], *([stage, *(str(one.get(event, "")) for event in events)]
                                       for stage, one in counts.items())]
-    return "\n".join("".join(f"{cell:>10}" if at else f"{cell:<16}" for at, cell in enumerate(row)) for row in rows)
+    return "\n".join("".join(f"{cell:>14}" if at else f"{cell:<16}" for at, cell in enumerate(row)) for row in rows)
 
 
 if __name__ == "__main__":

@@ -112,6 +112,8 @@ def instructions(result: dict) -> str:
                      f"{_number(missed * LINE_BYTES / 1000)} KB", _number(one["Bcm"])])
     rows += [[name.replace("python_", "from Python, made model: "), _number(one["Ir"]), "", "", "", ""]
              for name, one in result["instructions"]["python"].items()]
+    rows += [[f"on aarch64 (clang, emulated), made model: {name}", _number(one["Ir"]), "", "", "", ""]
+             for name, one in result["instructions"].get("aarch64", {}).items()]
     return _table("one call of|instructions.|reads, writes.|misses of 32 KB.|fetched.|branches mispredicted.", rows)
 
 
