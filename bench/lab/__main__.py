@@ -1,4 +1,4 @@
-"""Build, boot or use a virtual device: a small Debian with systemd and cgroup v2, under plain emulation."""
+"""Build, boot or use virtual devices, small Debians with systemd under plain emulation, or survey guards on them."""
 
 import argparse
 import os
@@ -10,6 +10,7 @@ import time
 from bench.lab.device import MEMORY_MIB, boot
 from bench.lab.image import LabError, build
 from bench.lab.payload import build_wheel, install
+from bench.lab.survey_command import add_verbs
 
 
 def say_on_stderr(text: str) -> None:
@@ -59,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line's grammar."""
     what = (__doc__ or "").split("\n", maxsplit=1)[0]
     top = argparse.ArgumentParser(prog="python -m bench.lab", description=what)
-    verbs = top.add_subparsers(required=True, metavar="build|boot|run")
+    verbs = top.add_subparsers(required=True, metavar="build|boot|run|survey|page")
     verb = verbs.add_parser("build", help="build the disk image, if it is not in the cache")
     verb.add_argument("--again", action="store_true", help="also if it is")
     verb.set_defaults(function=build_command)
@@ -73,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--package", action="store_true", help="install oomguard from this work tree first")
     verb.add_argument("--timeout", type=float, default=600, metavar="S", help="default: %(default)s")
     verb.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD")
+    add_verbs(verbs)
     return top
 
 

@@ -23,7 +23,7 @@ import time
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
-from bench.lab.image import Image, LabError, Say, build, ensure_host
+from bench.lab.image import Image, LabError, Recipe, Say, build, ensure_host
 
 MEMORY_MIB = 512
 BOOT_TIMEOUT_S = 180.0   # 13 s on an idle machine of two cores
@@ -238,12 +238,13 @@ def qemu_command(image: Image, fds: tuple[int, int], memory_mib: int, cpus: int)
             "-kernel", image.kernel, "-append", KERNEL_LINE]
 
 
-def boot(memory_mib: int = MEMORY_MIB, cpus: int = 2, tries: int = BOOT_TRIES, say: Say = print) -> Device:
-    """Boot a device from the cached image (built first where there is none); try again after a panic.
+def boot(memory_mib: int = MEMORY_MIB, cpus: int = 2, tries: int = BOOT_TRIES, say: Say = print,
+         recipe: Recipe | None = None) -> Device:
+    """Boot a device from the cached image of a recipe (built first where there is none); try again after a panic.
 
     Panics of earlier tries are said, and kept in `panics` of the device that came up.
     """
-    image = build(say=say)
+    image = build(say=say, recipe=recipe)
     ensure_host(say)
     panics: list[str] = []
     while True:

@@ -76,10 +76,24 @@ def agent_text() -> str:
         return file.read()
 
 
-def recipe_digest() -> str:
+class Recipe(NamedTuple):
+    """What a disk is made of."""
+
+    suite: str
+    packages: tuple[str, ...]
+    disk_size: str
+    masked: tuple[str, ...]
+
+
+def device_recipe() -> Recipe:
+    """Return what tests boot."""
+    return Recipe(SUITE, PACKAGES, DISK_SIZE, MASKED)
+
+
+def recipe_digest(recipe: Recipe | None = None) -> str:
     """Return what names the image: all that its content depends on, apart from the archive's day."""
-    recipe = [SUITE, PACKAGES, DISK_SIZE, MASKED, UNIT, agent_text()]
-    return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
+    parts = [*(recipe or device_recipe()), UNIT, agent_text()]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def ensure_host(say: Say = print) -> None:
@@ -124,10 +138,11 @@ def locked(folder: str) -> Iterator[None]:
         yield
 
 
-def build(again: bool = False, say: Say = print) -> Image:
-    """Return the image of this recipe, built first where the cache does not hold it."""
+def build(again: bool = False, say: Say = print, recipe: Recipe | None = None) -> Image:
+    """Return the image of a recipe, the tests' where none is named, built first where the cache does not hold it."""
+    recipe = recipe or device_recipe()
     cache = cache_folder()
-    final = os.path.join(cache, f"device-{recipe_digest()}")
+    final = os.path.join(cache, f"device-{recipe_digest(recipe)}")
     with locked(cache):
         if again:
             shutil.rmtree(final, ignore_errors=True)
@@ -136,32 +151,32 @@ def build(again: bool = False, say: Say = print) -> Image:
             if os.geteuid():
                 raise LabError("building the virtual device needs root, once: run this as root")
             with tempfile.TemporaryDirectory(dir=cache, prefix="building-") as scratch:
-                os.rename(make(scratch, say), final)
+                os.rename(make(scratch, say, recipe), final)
     return Image(os.path.join(final, "root.img"), os.path.join(final, "vmlinuz"))
 
 
-def make(scratch: str, say: Say) -> str:
+def make(scratch: str, say: Say, recipe: Recipe) -> str:
     """Build in `scratch`; return the folder that holds the disk and the kernel."""
     root, result = os.path.join(scratch, "root"), os.path.join(scratch, "result")
     os.mkdir(result)
-    say(f"image 1/2: a Debian {SUITE} root with mmdebstrap (about half a minute)")
+    say(f"image 1/2: a Debian {recipe.suite} root with mmdebstrap (about half a minute)")
     left_out = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
-    call(["mmdebstrap", "--mode=root", "--variant=minbase", "--include=" + ",".join(PACKAGES),
-          "--aptopt=APT::Install-Recommends false", *left_out, SUITE, root], BUILD_TIMEOUT_S)
+    call(["mmdebstrap", "--mode=root", "--variant=minbase", "--include=" + ",".join(recipe.packages),
+          "--aptopt=APT::Install-Recommends false", *left_out, recipe.suite, root], BUILD_TIMEOUT_S)
     os.rename(glob.glob(os.path.join(root, "boot", "vmlinuz-*"))[0], os.path.join(result, "vmlinuz"))
-    settle(root)
-    say(f"image 2/2: a disk of {DISK_SIZE} with mke2fs")
+    settle(root, recipe.masked)
+    say(f"image 2/2: a disk of {recipe.disk_size} with mke2fs")
     call([find_tool("mke2fs") or "mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", root,
-          os.path.join(result, "root.img"), DISK_SIZE], BUILD_TIMEOUT_S)
+          os.path.join(result, "root.img"), recipe.disk_size], BUILD_TIMEOUT_S)
     return result
 
 
-def settle(root: str) -> None:
+def settle(root: str, masked: tuple[str, ...]) -> None:
     """Give a fresh root its name and agent, and leave out what a device in the lab does not need."""
     for name in glob.glob(os.path.join(root, "boot", "*")):
         os.unlink(name)
     units = os.path.join(root, "etc/systemd/system")
-    for unit in MASKED:
+    for unit in masked:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(units, "multi-user.target.wants", unit))
         os.symlink("/dev/null", os.path.join(units, unit))

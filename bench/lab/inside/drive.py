@@ -1,0 +1,192 @@
+"""Inside a device: run the survey's apps as services, one phase after another, watch, and print what was seen.
+
+`drive.py SPEC`: a JSON file, `{guard, journal, kill_words, phases: [{name, seconds, units: {NAME: text},
+reports: {APP: {path, rate, unit, is_client}}, redis_value_bytes}]}` (bench/lab/workload.py). Prints one JSON object.
+"""
+
+import glob
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+
+UNITS = "/run/systemd/system"
+CGROUPS = "/sys/fs/cgroup"
+WINDOW_S = 10.0
+FOOTPRINT_EVERY = 5     # looks
+
+
+def clock_s():
+    """Return the time since boot."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def words(path):
+    """Return a file of `name number` lines as a mapping; empty where there is none."""
+    try:
+        with open(path) as file:
+            return {name: int(number) for name, number in (line.split() for line in file)}
+    except OSError:
+        return {}
+
+
+def stalled_us():
+    """Return how long some task has waited for memory, in microseconds since boot."""
+    with open("/proc/pressure/memory") as file:
+        return int(file.readline().rpartition("=")[2])
+
+
+def busy_s():
+    """Return what the device's processors have worked since boot."""
+    with open("/proc/stat") as file:
+        numbers = [int(word) for word in file.readline().split()[1:9]]
+    return (sum(numbers) - numbers[3] - numbers[4]) / os.sysconf("SC_CLK_TCK")
+
+
+def systemctl(*arguments):
+    """Call it; return what it prints."""
+    return subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False).stdout
+
+
+def guard_rss_bytes(cgroups):
+    """Return the resident memory of all processes of the guard."""
+    total = 0
+    for path in cgroups:
+        for name in glob.glob(f"{CGROUPS}/{path}/**/cgroup.procs", recursive=True):
+            with open(name) as file:
+                for pid in file.read().split():
+                    try:
+                        with open(f"/proc/{pid}/statm") as statm:
+                            total += int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+                    except OSError:
+                        pass        # ended meanwhile
+    return total
+
+
+def guard_cpu_s(cgroups):
+    """Return the processor time of the guard."""
+    return sum(words(f"{CGROUPS}/{path}/cpu.stat").get("usage_usec", 0) for path in cgroups) / 1e6
+
+
+def watch(seconds, cgroups):
+    """Look once a second; return the stall, the worst delay of a look, and the guard's peak."""
+    start_s = clock_s()
+    looks, late_s, rss_bytes = [(0.0, stalled_us())], 0.0, 0
+    number = 0
+    while clock_s() - start_s < seconds:
+        number += 1
+        time.sleep(max(0.0, start_s + number - clock_s()))
+        t_s = clock_s() - start_s
+        late_s = max(late_s, t_s - number)
+        number = max(number, int(t_s))
+        looks.append((t_s, stalled_us()))
+        if number % FOOTPRINT_EVERY == 0:
+            rss_bytes = max(rss_bytes, guard_rss_bytes(cgroups))
+    return {"stall_s": (looks[-1][1] - looks[0][1]) / 1e6, "stall_worst_ratio": worst_ratio(looks),
+            "late_worst_s": late_s, "seconds": looks[-1][0], "guard_rss_bytes": rss_bytes}
+
+
+def worst_ratio(looks):
+    """Return the largest share of about ten seconds in which some task waited for memory."""
+    worst = 0.0
+    for at, (end_s, end_us) in enumerate(looks):
+        begin_s, begin_us = next(look for look in looks if look[0] >= end_s - WINDOW_S - 0.5)
+        if at and end_s - begin_s >= WINDOW_S - 1.5:
+            worst = max(worst, (end_us - begin_us) / 1e6 / (end_s - begin_s))
+    return min(worst, 1.0)
+
+
+def lives(path, is_cumulative):
+    """Return an app's lives: when each ended as far as it said, and what it had counted by then."""
+    found = {}
+    with open(path) as file:
+        for line in file:
+            try:
+                told = json.loads(line)
+            except ValueError:
+                continue            # cut by a kill
+            found[told["life"]] = told
+    last = sorted(found.values(), key=lambda told: told["t_s"])
+    if is_cumulative:               # the client outlives its server: its last word counts all
+        return [{**told, "hits": 0, "answered": 0} for told in last[:-1]] + last[-1:]
+    return last
+
+
+def redis_evicted_bytes(value_bytes):
+    """Return what redis has evicted in this life of its."""
+    try:
+        with socket.create_connection(("127.0.0.1", 6379), timeout=10) as redis:
+            redis.sendall(b"INFO stats\r\n")
+            data = b""
+            while b"evicted_keys" not in data or not data.endswith(b"\r\n"):
+                piece = redis.recv(65536)
+                if not piece:
+                    break
+                data += piece
+    except OSError:
+        return 0
+    found = re.search(rb"evicted_keys:(\d+)", data)
+    return int(found[1]) * value_bytes if found else 0
+
+
+def killed_by_guard(spec, since):
+    """Return how many processes the guard's own log says it killed since a time of the wall clock."""
+    if not spec["kill_words"]:
+        return 0
+    log = subprocess.run(["journalctl", "-b", "-o", "cat", "--no-pager", f"--since=@{since:.0f}",
+                          *(f"--unit={unit}" for unit in spec["journal"])], capture_output=True, text=True, check=False)
+    found = re.findall(spec["kill_words"], log.stdout)
+    # A process is asked twice, first to end and then made to: one kill. A cgroup comes back under the same name.
+    return len({name for name in found if name.isdigit()}) + sum(not name.isdigit() for name in found)
+
+
+def run_phase(spec, phase):
+    """Start the apps, watch them for the time, end them, and say what became of them."""
+    for name, text in phase["units"].items():
+        with open(f"{UNITS}/{name}.service", "w") as file:
+            file.write(text)
+    reports = phase["reports"]
+    for each in reports.values():
+        if os.path.exists(each["path"]):
+            os.unlink(each["path"])
+    systemctl("daemon-reload")
+    kills, since, busy, cpu_s = words("/proc/vmstat")["oom_kill"], time.time(), busy_s(), guard_cpu_s(spec["guard"])
+    systemctl("start", *phase["units"])
+    start_s = clock_s()
+    seen = watch(phase["seconds"], spec["guard"])
+    restarts = {name: int(systemctl("show", "-P", "NRestarts", name)) for name in phase["units"]}
+    evicted_bytes = redis_evicted_bytes(phase["redis_value_bytes"]) if phase["redis_value_bytes"] else 0
+    seen |= {"guard_cpu_s": guard_cpu_s(spec["guard"]) - cpu_s, "busy_s": busy_s() - busy}
+    systemctl("stop", *phase["units"])
+    seen |= {"kernel_kills": words("/proc/vmstat")["oom_kill"] - kills, "restarts": restarts,
+             "guard_kills": killed_by_guard(spec, since), "redis_evicted_bytes": evicted_bytes, "apps": {}}
+    for app, each in reports.items():
+        last = lives(each["path"], each["is_client"]) if os.path.exists(each["path"]) else []
+        is_whole = len(last) < 2 and not restarts.get(each["unit"])
+        seen["apps"][app] = {
+            "lives": len(last), "requests": int(each["rate"] * seen["seconds"]),
+            "answered": sum(told["answered"] for told in last), "hits": sum(told["hits"] for told in last),
+            "evicted_bytes": sum(told["evicted_bytes"] for told in last),
+            "survived_s": seen["seconds"] if is_whole else max(0.0, last[0]["t_s"] - start_s) if last else 0.0}
+    return seen
+
+
+def main():
+    """Carry out the specification."""
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write("-1000")
+    with open(sys.argv[1]) as file:
+        spec = json.load(file)
+    result = {}
+    for phase in spec["phases"]:
+        result[phase["name"]] = run_phase(spec, phase)
+        with open("/proc/sys/vm/drop_caches", "w") as file:
+            file.write("3")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

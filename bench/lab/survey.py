@@ -1,0 +1,174 @@
+"""The survey: every device, every arm, the same seed; what was seen is kept in one JSON file, run by run.
+
+Each device boots once and carries out its arms one after another, `nothing` first; between two, swap is emptied and the
+page cache dropped. A device that does not answer any more is a result of its arm; the next arm gets a fresh one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from bench.lab.arms import ARMS, INSIDE, Arm
+from bench.lab.device import Device, PanicError, boot
+from bench.lab.image import REPO, LabError, Say
+from bench.lab.payload import build_deb
+from bench.lab.site import RECIPES, SWAPS, Site, make_ready
+from bench.lab.workload import phases
+
+RESULTS = os.path.join(REPO, "bench", "results", "lab.json")
+SEED = 1
+SIZES_MIB = (256, 512)
+SMOKE_SITE, SMOKE_ARMS = Site(256), ("nothing", "oomguard")
+SLACK_S = 180.0             # a device without memory is slow to end its apps and to answer
+FORMAT = 1
+LAST_WORDS = 'for unit; do journalctl -b -u "$unit" -o cat --no-pager | tail -5; done'
+Locked = Callable[[], contextlib.AbstractContextManager[Any]]
+
+
+class Job(NamedTuple):
+    """What is asked for."""
+
+    sites: tuple[Site, ...]
+    arms: tuple[str, ...]
+    seed: int = SEED
+    is_smoke: bool = False
+
+
+def whole(sizes_mib: tuple[int, ...] = SIZES_MIB, swaps: tuple[str, ...] = SWAPS, arms: tuple[str, ...] = (),
+          suites: tuple[str, ...] = (Site(0).suite,), seed: int = SEED) -> Job:
+    """Return the full survey, or the part of it that is named."""
+    sites = tuple(Site(size, swap, suite) for suite in suites for size in sizes_mib for swap in swaps)
+    return Job(sites, arms or tuple(name for name, arm in ARMS.items() if not arm.is_asked_for), seed)
+
+
+def smoke() -> Job:
+    """Return the smallest survey that shows something."""
+    return Job((SMOKE_SITE,), SMOKE_ARMS, is_smoke=True)
+
+
+def carry_out(job: Job, out: str, say: Say, lock: Locked = contextlib.nullcontext) -> list[dict[str, Any]]:
+    """Run what is asked for; return what was seen.
+
+    Args:
+        out: the file of results, where each run is as soon as it is done; none if empty.
+        lock: Held while a device boots and while an arm runs, where others boot devices on the same machine.
+
+    """
+    done = []
+    with tempfile.TemporaryDirectory(prefix="oomguard-survey-") as folder:
+        deb = build_deb(folder) if any(name.startswith("oomguard") for name in job.arms) else ""
+        for site in job.sites:
+            for run in on_site(job, site, deb, say, lock):
+                if out:
+                    keep(out, run)
+                done.append(run)
+    return done
+
+
+def on_site(job: Job, site: Site, deb: str, say: Say, lock: Locked) -> Iterator[dict[str, Any]]:
+    """Run the arms of one device; boot another where one was lost."""
+    device: Device | None = None
+    try:
+        for name in job.arms:
+            with lock():
+                device, run = on_device(device, site, ARMS[name], job, deb, say)
+            yield run
+    finally:
+        if device is not None:
+            device.close()
+
+
+def on_device(device: Device | None, site: Site, arm: Arm, job: Job, deb: str,
+              say: Say) -> tuple[Device | None, dict[str, Any]]:
+    """Run one arm on the device that is up, else on a fresh one; return the device, while it answers, and the run."""
+    about = {"site": site._asdict(), "arm": arm.name, "seed": job.seed, "is_smoke": job.is_smoke, "tree": tree()}
+    start_s = time.monotonic()
+    for is_last in (False, True):
+        device = device or ready(site, say)
+        try:
+            seen = run_arm(device, site, arm, job, deb)
+            say(f"survey: {site.name}, {arm.label}: {time.monotonic() - start_s:.0f} s; {brief(seen)}")
+            return device, {**about, "phases": seen, "took_s": round(time.monotonic() - start_s)}
+        except LabError as error:
+            said = str(error).splitlines()[0]
+            say(f"survey: {site.name}, {arm.label}: lost: {error}")
+            device.close(is_clean=False)
+            device = None
+            # A panic is the emulator's fault, not the arm's: once more.
+            if is_last or not isinstance(error, PanicError):
+                return None, {**about, "lost": said, "took_s": round(time.monotonic() - start_s)}
+    raise AssertionError("not reached")
+
+
+def ready(site: Site, say: Say) -> Device:
+    """Boot a device with the survey's programs in it."""
+    device = boot(site.memory_mib, say=say, recipe=RECIPES[site.suite])
+    try:
+        device.put(INSIDE, "/opt/survey")
+    except LabError:
+        device.close(is_clean=False)
+        raise
+    return device
+
+
+def run_arm(device: Device, site: Site, arm: Arm, job: Job, deb: str) -> dict[str, Any]:
+    """Bring the guard up, run the apps, take the guard away; return what was seen, phase by phase."""
+    make_ready(device, site)
+    arm.start(device, deb)
+    todo = phases(site, job.seed, arm.hears, job.is_smoke)
+    spec = {"guard": arm.cgroups, "journal": arm.journal, "kill_words": arm.kill_words, "phases": todo}
+    device.sh('printf %s "$1" > /run/survey.json', json.dumps(spec))
+    seen: dict[str, Any] = json.loads(device.sh("exec python3 -I /opt/survey/inside/drive.py /run/survey.json",
+                                                timeout_s=sum(phase["seconds"] for phase in todo) + SLACK_S))
+    arm.stop(device)
+    for name, phase in seen.items():
+        if idle := [app for app, told in phase["apps"].items() if not told["lives"]]:
+            raise LabError(f"phase {name}: {', '.join(idle)} did not run: {device.sh(LAST_WORDS, *idle)}")
+    return seen
+
+
+def brief(seen: dict[str, Any]) -> str:
+    """Return a run in a few words."""
+    return "; ".join(
+        f"{name}: {phase['kernel_kills']} kills by the kernel, {phase['guard_kills']} by the guard, hit ratio"
+        f" {hit_ratio(phase):.2f}" for name, phase in seen.items())
+
+
+def hit_ratio(phase: dict[str, Any]) -> float:
+    """Return hits of all that was asked for, by people who found no app, too."""
+    asked = sum(app["requests"] for app in phase["apps"].values())
+    return sum(app["hits"] for app in phase["apps"].values()) / asked
+
+
+def tree() -> str:
+    """Return the commit that ran."""
+    done = subprocess.run(["git", "-C", REPO, "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
+                          check=False)
+    return done.stdout.strip()
+
+
+def keep(out: str, run: dict[str, Any]) -> None:
+    """Put a run into the file of results, in the place of an earlier one of the same kind."""
+    kind = ("site", "arm", "seed", "is_smoke")
+    runs = [other for other in load(out) if any(other[key] != run[key] for key in kind)]
+    os.makedirs(os.path.dirname(os.path.abspath(out)), exist_ok=True)
+    with open(f"{out}.new", "w", encoding="utf-8") as file:
+        json.dump({"format": FORMAT, "runs": [*runs, run]}, file, indent=1)
+        file.write("\n")
+    os.rename(f"{out}.new", out)
+
+
+def load(path: str) -> list[dict[str, Any]]:
+    """Return the runs of a file of results; none where there is no file."""
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as file:
+        found: list[dict[str, Any]] = json.load(file)["runs"]
+    return found
