@@ -101,6 +101,7 @@ def test_a_guard_that_hangs_is_started_again(packaged: lab.Device) -> None:
     before, taken = life(packaged), samples(packaged)
     packaged.sh('kill -STOP "$1"', before[0])
     until(packaged, "another guard", lambda: life(packaged)[0] not in ("0", before[0]))
+    until(packaged, "its answer", lambda: packaged.run("oomguard", "status").status == 0)
     ticks_on(packaged)
     assert samples(packaged) > taken
     assert "Watchdog timeout" in packaged.sh("journalctl -b -u oomguard --no-pager")
