@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from oomguard import features, forest
+from oomguard.errors import BundleError
 from oomguard.measure.inputs import SEED, made_forest
 from oomguard.measure.timing import Figures
 from oomguard.trust.bundle import load_shipped
@@ -58,11 +59,11 @@ def interpreter(environment: str) -> str:
 
 def ensemble() -> tuple[Ensemble, bytes, list, str]:
     """Return the trees all walk, their forest file, the calibration, and which model it is."""
-    bundle = load_shipped()
     try:
+        bundle = load_shipped()
         trees = grown(forest.unpack(bundle.forest), features.COUNT, forest.CLASSES)
         return trees, bundle.forest, list(bundle.calibration), bundle.model_id
-    except ValueError:      # a model of another kind is shipped, which not all peers could take
+    except (ValueError, BundleError):       # none is shipped, or one of another kind, which not all peers could take
         data = made_forest()
         return grown(forest.unpack(data), features.COUNT, forest.CLASSES), data, [()] * 5, "made"
 

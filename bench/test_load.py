@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 import growth
 import load
+
+pytestmark = pytest.mark.timeout(600)
 
 SECONDS, BRIEF_SECONDS, LONG_SECONDS = 6, 2, 30
 

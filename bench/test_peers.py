@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 import daemons
 import peers
 
 ROUNDS, BRIEF_ROUNDS = peers.ROUNDS, 6
+pytestmark = pytest.mark.timeout(1200)       # the first time, the peers are installed
+
 WATCHED_S, BRIEF_WATCHED_S, LONG_WATCHED_S = 60, 10, 600
 
 
