@@ -50,6 +50,10 @@ class PanicError(LabError):
     """The device's kernel panicked."""
 
 
+class CommandError(LabError):
+    """A command that must succeed did not; the device is up all the same."""
+
+
 class Result(NamedTuple):
     """What a command in the device did: status as a shell counts it (128 + signal; 137 is a kill)."""
 
@@ -119,7 +123,7 @@ class Device:
         result = self.run("sh", "-euc", script, "sh", *args, timeout_s=timeout_s)
         if result.status:
             said = f"{script.strip()}\n{result.err}{result.out}"
-            raise LabError(f"in the device, exit status {result.status}: {said}")
+            raise CommandError(f"in the device, exit status {result.status}: {said}")
         return result.out.strip()
 
     def make_cgroup(self, name: str, limit_bytes: int) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from bench.lab.arms import ARMS, INSIDE, Arm
-from bench.lab.device import Device, PanicError, boot
+from bench.lab.device import CommandError, Device, PanicError, boot
 from bench.lab.image import REPO, LabError, Say
 from bench.lab.payload import build_deb
 from bench.lab.site import RECIPES, SWAPS, Site, make_ready
@@ -30,6 +30,10 @@ SLACK_S = 180.0             # a device without memory is slow to end its apps an
 FORMAT = 1
 LAST_WORDS = 'for unit; do journalctl -b -u "$unit" -o cat --no-pager | tail -5; done'
 Locked = Callable[[], contextlib.AbstractContextManager[Any]]
+
+
+class BrokenError(Exception):
+    """The survey itself failed: nothing is said of the arm."""
 
 
 class Job(NamedTuple):
@@ -77,34 +81,37 @@ def on_site(job: Job, site: Site, deb: str, say: Say, lock: Locked) -> Iterator[
     device: Device | None = None
     try:
         for name in job.arms:
-            with lock():
-                device, run = on_device(device, site, ARMS[name], job, deb, say)
-            yield run
+            try:
+                with lock():
+                    device = device or ready(site, say)
+                    run = on_device(device, site, ARMS[name], job, deb, say)
+            except (BrokenError, CommandError, PanicError) as error:
+                # The survey's fault or the emulator's: of the arm nothing is said, so it stands under Not run.
+                say(f"survey: {site.name}, {name}: {error}")
+                run = {"lost": ""}
+            else:
+                yield run
+            if "lost" in run and device is not None:
+                device.close(is_clean=False)
+                device = None
     finally:
         if device is not None:
             device.close()
 
 
-def on_device(device: Device | None, site: Site, arm: Arm, job: Job, deb: str,
-              say: Say) -> tuple[Device | None, dict[str, Any]]:
-    """Run one arm on the device that is up, else on a fresh one; return the device, while it answers, and the run."""
+def on_device(device: Device, site: Site, arm: Arm, job: Job, deb: str, say: Say) -> dict[str, Any]:
+    """Run one arm; a device that does not answer any more is a result. Raises CommandError, PanicError, BrokenError."""
     about = {"site": site._asdict(), "arm": arm.name, "seed": job.seed, "is_smoke": job.is_smoke, "tree": tree()}
     start_s = time.monotonic()
-    for is_last in (False, True):
-        device = device or ready(site, say)
-        try:
-            seen = run_arm(device, site, arm, job, deb)
-            say(f"survey: {site.name}, {arm.label}: {time.monotonic() - start_s:.0f} s; {brief(seen)}")
-            return device, {**about, "phases": seen, "took_s": round(time.monotonic() - start_s)}
-        except LabError as error:
-            said = str(error).splitlines()[0]
-            say(f"survey: {site.name}, {arm.label}: lost: {error}")
-            device.close(is_clean=False)
-            device = None
-            # A panic is the emulator's fault, not the arm's: once more.
-            if is_last or not isinstance(error, PanicError):
-                return None, {**about, "lost": said, "took_s": round(time.monotonic() - start_s)}
-    raise AssertionError("not reached")
+    try:
+        seen = {"phases": run_arm(device, site, arm, job, deb)}
+    except (CommandError, PanicError):
+        raise
+    except LabError as error:
+        seen = {"lost": str(error).splitlines()[0]}
+    took_s = round(time.monotonic() - start_s)
+    say(f"survey: {site.name}, {arm.label}: {took_s} s; {brief(seen)}")
+    return {**about, **seen, "took_s": took_s}
 
 
 def ready(site: Site, say: Say) -> Device:
@@ -125,20 +132,27 @@ def run_arm(device: Device, site: Site, arm: Arm, job: Job, deb: str) -> dict[st
     todo = phases(site, job.seed, arm.hears, job.is_smoke)
     spec = {"guard": arm.cgroups, "journal": arm.journal, "kill_words": arm.kill_words, "phases": todo}
     device.sh('printf %s "$1" > /run/survey.json', json.dumps(spec))
-    seen: dict[str, Any] = json.loads(device.sh("exec python3 -I /opt/survey/inside/drive.py /run/survey.json",
-                                                timeout_s=sum(phase["seconds"] for phase in todo) + SLACK_S))
+    done = device.run("python3", "-I", "/opt/survey/inside/drive.py", "/run/survey.json",
+                      timeout_s=sum(phase["seconds"] for phase in todo) + SLACK_S)
+    if done.is_timed_out:
+        raise LabError("the device did not end its apps in time")
+    if done.status:
+        raise BrokenError(done.err)
+    seen: dict[str, Any] = json.loads(done.out)
     arm.stop(device)
     for name, phase in seen.items():
         if idle := [app for app, told in phase["apps"].items() if not told["lives"]]:
-            raise LabError(f"phase {name}: {', '.join(idle)} did not run: {device.sh(LAST_WORDS, *idle)}")
+            raise BrokenError(f"phase {name}: {', '.join(idle)} did not run: {device.sh(LAST_WORDS, *idle)}")
     return seen
 
 
 def brief(seen: dict[str, Any]) -> str:
     """Return a run in a few words."""
+    if "lost" in seen:
+        return f"lost: {seen['lost']}"
     return "; ".join(
         f"{name}: {phase['kernel_kills']} kills by the kernel, {phase['guard_kills']} by the guard, hit ratio"
-        f" {hit_ratio(phase):.2f}" for name, phase in seen.items())
+        f" {hit_ratio(phase):.2f}" for name, phase in seen["phases"].items())
 
 
 def hit_ratio(phase: dict[str, Any]) -> float:

@@ -23,7 +23,8 @@ PAGE, PICTURE = (os.path.join(REPO, "docs", name) for name in ("lab.md", "lab.pn
 def add_verbs(verbs: Any) -> None:
     """Add `survey` and `page`."""
     verb = verbs.add_parser("survey", help="run the arms on every device, and keep what was seen")
-    verb.add_argument("--smoke", action="store_true", help="one device, nothing and oomguard, one short phase; no page is made")
+    verb.add_argument("--smoke", action="store_true",
+                      help="one device, one short phase, without a guard and with oomguard; no page is made")
     verb.add_argument("--memory", type=int, action="append", metavar="MIB", help="again for more (default: 256, 512)")
     verb.add_argument("--swap", choices=SWAPS, action="append", help="again for more (default: both)")
     verb.add_argument("--suite", choices=list(RECIPES), action="append", help="again for more (default: trixie)")

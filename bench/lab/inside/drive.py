@@ -17,6 +17,7 @@ UNITS = "/run/systemd/system"
 CGROUPS = "/sys/fs/cgroup"
 WINDOW_S = 10.0
 FOOTPRINT_EVERY = 5     # looks
+TRIES = 4
 
 
 def clock_s():
@@ -47,8 +48,12 @@ def busy_s():
 
 
 def systemctl(*arguments):
-    """Call it; return what it prints."""
-    return subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False).stdout
+    """Call it, again where systemd itself does not answer in a thrashing device; return what it prints."""
+    for _try in range(TRIES):
+        done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            break
+    return done.stdout
 
 
 def guard_rss_bytes(cgroups):
@@ -132,15 +137,28 @@ def redis_evicted_bytes(value_bytes):
     return int(found[1]) * value_bytes if found else 0
 
 
-def killed_by_guard(spec, since):
-    """Return how many processes the guard's own log says it killed since a time of the wall clock."""
-    if not spec["kill_words"]:
-        return 0
-    log = subprocess.run(["journalctl", "-b", "-o", "cat", "--no-pager", f"--since=@{since:.0f}",
-                          *(f"--unit={unit}" for unit in spec["journal"])], capture_output=True, text=True, check=False)
-    found = re.findall(spec["kill_words"], log.stdout)
+def guard_log(spec, since):
+    """Return what the guard's units have logged since a time of the wall clock."""
+    if not spec["journal"]:
+        return ""
+    return subprocess.run(["journalctl", "-b", "-o", "cat", "--no-pager", f"--since=@{since:.0f}",
+                           *(f"--unit={unit}" for unit in spec["journal"])], capture_output=True, text=True,
+                          check=False).stdout
+
+
+def killed_by_guard(log, pattern):
+    """Return how many processes a guard says it killed; the pattern's group names the process, or its cgroup."""
+    found = re.findall(pattern, log) if pattern else []
     # A process is asked twice, first to end and then made to: one kill. A cgroup comes back under the same name.
     return len({name for name in found if name.isdigit()}) + sum(not name.isdigit() for name in found)
+
+
+def spoken(log):
+    """Return how often oomguard's level rose, by who scored, and how often it had memory given back."""
+    rises = [scorer for was, level, scorer in re.findall(r"event=level .*?was=(\d) level=(\d) scorer=(\w+)", log)
+             if level > was]
+    return {"rises": {scorer: rises.count(scorer) for scorer in sorted(set(rises))},
+            "releases": len(re.findall(r"event=release ", log))}
 
 
 def run_phase(spec, phase):
@@ -157,12 +175,14 @@ def run_phase(spec, phase):
     systemctl("start", *phase["units"])
     start_s = clock_s()
     seen = watch(phase["seconds"], spec["guard"])
-    restarts = {name: int(systemctl("show", "-P", "NRestarts", name)) for name in phase["units"]}
+    restarts = {name: int(systemctl("show", "-P", "NRestarts", name) or 0) for name in phase["units"]}
     evicted_bytes = redis_evicted_bytes(phase["redis_value_bytes"]) if phase["redis_value_bytes"] else 0
     seen |= {"guard_cpu_s": guard_cpu_s(spec["guard"]) - cpu_s, "busy_s": busy_s() - busy}
     systemctl("stop", *phase["units"])
+    log = guard_log(spec, since)
     seen |= {"kernel_kills": words("/proc/vmstat")["oom_kill"] - kills, "restarts": restarts,
-             "guard_kills": killed_by_guard(spec, since), "redis_evicted_bytes": evicted_bytes, "apps": {}}
+             "guard_kills": killed_by_guard(log, spec["kill_words"]), "spoken": spoken(log),
+             "redis_evicted_bytes": evicted_bytes, "apps": {}}
     for app, each in reports.items():
         last = lives(each["path"], each["is_client"]) if os.path.exists(each["path"]) else []
         is_whole = len(last) < 2 and not restarts.get(each["unit"])
