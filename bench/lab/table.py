@@ -20,15 +20,15 @@ Made by `make lab` from [bench/results/lab.json](../bench/results/lab.json) alon
 ![kills and hit ratio, arm by arm](lab.png)
 """
 COLUMNS = ("guard", "kills: own limits", "kills: machine", "app-minutes survived", "given back", "cache hit ratio",
-           "worst stall", "guard's RSS", "guard's CPU")
+           "worst stall", "longest silence", "guard's RSS", "guard's CPU")
 LEGEND = """\
 *Kills*: processes killed, `by the kernel + by the guard itself`; in phase *own limits* two services with `MemoryMax`
 each, in phase *machine* two without, which together want more than there is. *App-minutes survived*: from each app's
 start to its first kill, both phases added up, of the minutes that were planned. *Given back*: what apps and redis
 evicted on being asked. *Cache hit ratio*: hits of all that people asked for, by those, too, who found the app dead or
-too slow. *Worst stall*: the largest share of ten seconds in which some task waited for memory (PSI *some*). *RSS*:
-the most that all the guard's processes held together, pages they share counted in each. *CPU*: the guard's share of
-all processor time spent.
+too slow. *Worst stall*: the largest share of ten seconds in which some task waited for memory (PSI *some*). *Longest
+silence*: between two looks of a watcher that looks once a second. *RSS*: the most that all the guard's processes held
+together, pages they share counted in each. *CPU*: the guard's share of all processor time spent.
 """
 HOW = """\
 ## How it is done
@@ -94,6 +94,7 @@ def row(label: str, run: Run) -> tuple[str, ...]:
     return (label, kills_of(run["phases"].get("limits")), kills_of(run["phases"].get("machine")),
             f"{sum(app['survived_s'] for app in apps) / 60:.1f} of {planned_s / 60:.1f}", f"{evicted / 1e6:.0f} MB",
             f"{ratio(run):.2f}", f"{max(phase['stall_worst_ratio'] for phase in phases):.0%}",
+            f"{max(phase['silent_worst_s'] for phase in phases):.1f} s",
             f"{rss / 1e6:.0f} MB" if rss else "-", f"{cpu:.1%}" if rss else "-")
 
 

@@ -52,9 +52,9 @@ def machine(site: Site, seed: int, hears: str, planned_s: float) -> dict[str, An
     """Two apps without limits that together want more than the machine has: a leak, and a cache that is refilled."""
     room_mib = site.memory_mib - KEPT_FOR_MACHINE_MIB
     rate = REQUESTS / planned_s
-    value_bytes = int(0.75 * room_mib * MIB / GOODS_SEEN) // 64 * 64
+    value_bytes = int(0.95 * room_mib * MIB / GOODS_SEEN) // 64 * 64
     units = {
-        "browser": unit(cacher("browser", 0.65 * room_mib / PICTURES_SEEN, room_mib / 24, rate, seed + 2,
+        "browser": unit(cacher("browser", 0.8 * room_mib / PICTURES_SEEN, room_mib / 24, rate, seed + 2,
                                leak_mib_per_s=0.12 * room_mib / planned_s), hears),
         "store": unit("/usr/bin/redis-server --port 6379 --bind 127.0.0.1 --save '' --appendonly no", hears),
         "shop": unit(f"/usr/bin/python3 -I {INSIDE}/shop.py --value {value_bytes} --rate {rate:.2f} --seed {seed + 3}"

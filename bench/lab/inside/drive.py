@@ -5,6 +5,7 @@ reports: {APP: {path, rate, unit, is_client}}, redis_value_bytes}]}` (bench/lab/
 """
 
 import glob
+import itertools
 import json
 import os
 import re
@@ -77,21 +78,18 @@ def guard_cpu_s(cgroups):
 
 
 def watch(seconds, cgroups):
-    """Look once a second; return the stall, the worst delay of a look, and the guard's peak."""
+    """Look once a second; return the stall, the longest silence between two looks, and the guard's peak."""
     start_s = clock_s()
-    looks, late_s, rss_bytes = [(0.0, stalled_us())], 0.0, 0
-    number = 0
-    while clock_s() - start_s < seconds:
-        number += 1
-        time.sleep(max(0.0, start_s + number - clock_s()))
-        t_s = clock_s() - start_s
-        late_s = max(late_s, t_s - number)
-        number = max(number, int(t_s))
-        looks.append((t_s, stalled_us()))
-        if number % FOOTPRINT_EVERY == 0:
+    looks, rss_bytes = [(0.0, stalled_us())], 0
+    while looks[-1][0] < seconds:
+        due_s = min(int(looks[-1][0]) + 1, seconds)
+        time.sleep(max(0.0, start_s + due_s - clock_s()))
+        if len(looks) % FOOTPRINT_EVERY == 0:
             rss_bytes = max(rss_bytes, guard_rss_bytes(cgroups))
+        looks.append((clock_s() - start_s, stalled_us()))
     return {"stall_s": (looks[-1][1] - looks[0][1]) / 1e6, "stall_worst_ratio": worst_ratio(looks),
-            "late_worst_s": late_s, "seconds": looks[-1][0], "guard_rss_bytes": rss_bytes}
+            "silent_worst_s": max(after[0] - before[0] for before, after in itertools.pairwise(looks)),
+            "seconds": looks[-1][0], "guard_rss_bytes": rss_bytes}
 
 
 def worst_ratio(looks):
@@ -175,12 +173,13 @@ def run_phase(spec, phase):
     systemctl("start", *phase["units"])
     start_s = clock_s()
     seen = watch(phase["seconds"], spec["guard"])
+    seen["kernel_kills"] = words("/proc/vmstat")["oom_kill"] - kills
     restarts = {name: int(systemctl("show", "-P", "NRestarts", name) or 0) for name in phase["units"]}
     evicted_bytes = redis_evicted_bytes(phase["redis_value_bytes"]) if phase["redis_value_bytes"] else 0
     seen |= {"guard_cpu_s": guard_cpu_s(spec["guard"]) - cpu_s, "busy_s": busy_s() - busy}
     systemctl("stop", *phase["units"])
     log = guard_log(spec, since)
-    seen |= {"kernel_kills": words("/proc/vmstat")["oom_kill"] - kills, "restarts": restarts,
+    seen |= {"restarts": restarts,
              "guard_kills": killed_by_guard(log, spec["kill_words"]), "spoken": spoken(log),
              "redis_evicted_bytes": evicted_bytes, "apps": {}}
     for app, each in reports.items():
