@@ -5,14 +5,14 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 APT    := redis-server memcached nginx-light nodejs openjdk-17-jdk-headless dbus libglib2.0-0 libglib2.0-bin tmux prometheus \
-          mandoc groff zsh fish gawk sqlite3
+          mandoc groff zsh fish gawk sqlite3 valgrind
 APT_ALL := chromium postgresql ffmpeg
 QUIET_APT = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
   for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
   [ -z "$$missing" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
     apt-get install -qq -y --no-install-recommends -o DPkg::Lock::Timeout=180 $$missing >/dev/null; }; fi
 
-.PHONY: help demo test test-all lint types wheel-test bench model recordings release clean
+.PHONY: help demo test test-all lint types wheel-test bench instructions soak deb lab model recordings release clean
 
 help:                   ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,9 +38,21 @@ types: $(VENV)/dev.stamp    ## mypy, strict
 wheel-test: $(VENV)/dev.stamp  ## build the wheel, install it elsewhere, run it; and once without a compiler
 	sh tests/wheel.sh $(BIN)/python
 
-bench: $(VENV)/dev.stamp    ## the figures of the README, measured here
-	$(BIN)/python -m pytest bench --benchmark-only --benchmark-json=out/bench.json $(ARGS)
-	$(BIN)/python bench/report.py out/bench.json
+bench: $(VENV)/dev.stamp    ## every figure of README and docs/latency.md, measured here; out/bench.html (7 minutes)
+	@missing=; $(call QUIET_APT,valgrind qemu-user-static)
+	$(BIN)/python -m pytest bench/test_*.py --benchmark-only --fresh $(ARGS)
+	$(BIN)/python bench/report.py
+
+instructions: $(VENV)/dev.stamp  ## instructions per score by valgrind, against the stored baseline
+	@missing=; $(call QUIET_APT,valgrind)
+	$(BIN)/python bench/instructions.py $(ARGS)
+
+soak: $(VENV)/dev.stamp     ## an hour at ten readings a second under random faults, and a million ticks (root)
+	$(BIN)/python -m bench.soak $(ARGS)
+	$(BIN)/python -m bench.soak --ticks 1000000
+
+deb: $(VENV)/dev.stamp      ## the Debian package, in dist/; the same bits each time
+	$(BIN)/python agent/deploy/debian/build.py --out dist $(ARGS)
 
 model: $(VENV)/dev.stamp    ## retrain the default bundle from its recipe; the same bits on the same versions
 	$(BIN)/oomguard learn train models/recipes/default.yaml --out models/default $(ARGS)

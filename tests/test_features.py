@@ -136,3 +136,18 @@ def test_empty_window_is_an_error() -> None:
         features.of(Window.in_memory().buffer, features.statics(Profile()))
     with pytest.raises(ValueError, match="empty"):
         features.reference_of(Window.in_memory().buffer, features.statics(Profile()))
+
+
+def test_no_span_reaches_behind_a_release() -> None:
+    """What came before a release is not looked at, by the reference and by the kernel; what comes after is."""
+    window, facts = Window.in_memory(), features.statics(Profile())
+    for t in range(100):
+        window.push(plain_sample(float(t), 1e8 - 5e5 * t))
+    falling = dict(zip(features.NAMES, features.of(window.buffer, facts), strict=True))
+    window.released(99.0)
+    for t in range(100, 120):
+        window.push(plain_sample(float(t), 9e7))
+    for compute in (features.of, features.reference_of):
+        row = dict(zip(features.NAMES, compute(window.buffer, facts), strict=True))
+        assert falling["slope_60s"] < 0 and row["slope_60s"] == 0 and row["below_high_300s"] == 0
+    assert features.reach(window.buffer)[0] == 19.0

@@ -41,7 +41,7 @@ def test_with_a_model_a_long_window_has_a_forecast() -> None:
 
 
 def test_a_short_window_has_none() -> None:
-    """Below 30 s the model abstains, and says so."""
+    """Below 10 s the model abstains, and says so."""
     scorer, window = Scorer(model(), Profile()), window_of([100 * MIB] * 5)
     assert scorer.score(window) is None
     assert scorer.abstains_because(window) not in ("", "no model")

@@ -153,6 +153,13 @@ static int look(struct view *view, const struct window *w)
         int middle = (inside + outside) / 2;
         if (w->segment[slot_of(view, middle)] == segment) inside = middle; else outside = middle;
     }
+    /* A release is no fall in demand: nothing looks further back than the last one. */
+    if (inside && w->wide[T_S][slot_of(view, inside)] <= w->released_t_s) {
+        for (outside = inside, inside = 0; outside - inside > 1;) {
+            int middle = (inside + outside) / 2;
+            if (w->wide[T_S][slot_of(view, middle)] <= w->released_t_s) outside = middle; else inside = middle;
+        }
+    }
     view->blocks = inside + 1;
     return 1;
 }
@@ -495,11 +502,11 @@ static int is_familiar(const Forest *forest, const float *x)
     return !strange;
 }
 
-/* The model speaks from 30 s of window on, and when the last 30 s hold at least three blocks (a cadence of 10 s does). */
+/* The model speaks from 10 s of window on, and when the last 30 s hold at least three blocks (a cadence of 10 s does). */
 static int is_long_enough(const struct view *view)
 {
     if (view->blocks < 3) return 0;
-    return age_of(view, view->blocks - 1) >= 30.0 && age_of(view, 2) <= 30.0;
+    return age_of(view, view->blocks - 1) >= 10.0 && age_of(view, 2) <= 30.0;
 }
 
 static int score(const Forest *forest, const struct window *w, const double *facts, double *out)

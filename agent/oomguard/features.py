@@ -3,7 +3,8 @@
 `_kernel.c` computes the same numbers in the same order of operations, so both give the same bits; the order of
 the rows in `_table` is the order of the statements there, and tests/test_kernel.py holds the two against each
 other. All features are scale-free: ratios of the binding constraint's limit, rates per second, seconds.
-Unknown is NaN; a span that holds fewer than two blocks gives NaN.
+Unknown is NaN; a span that holds fewer than two blocks gives NaN. Spans end where the constraint changed, and at a
+release: what our own action gave back is no fall in demand, and the teeth it leaves are not the app's.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ def _table() -> tuple[Feature, ...]:
         ("charged_growth_120s", "1/s", "the same of charged over 120 s"),
         ("kernel_growth_120s", "1/s", "the same of kernel over 120 s"),
         ("late_s", "s", "greatest lateness of a tick in the newest second"),
-        ("since_release_s", "s", f"time since the last release, at most {SINCE_RELEASE_CAP_S:.0f}; NaN if none"),
+        ("since_release_s", "s",
+         f"time since the last release, at most {SINCE_RELEASE_CAP_S:.0f}; NaN if none; no span reaches behind it"),
         ("phase", "id", "the app's phase"),
         ("in_phase_s", "s", f"time in that phase, at most {FAR_S:.0f}"),
         ("log2_ram", "log2 B", "RAM of the device"),
@@ -164,7 +166,9 @@ class _Reference:
         self.newest = (base + 1 + which) % ring.CAPACITY
         slots = [self.newest] + [(base - back) % ring.CAPACITY for back in range(count - 1)]
         segment = self._words[ring.word_of("segment", self.newest)]
-        self.slots = [slot for slot in slots if self._words[ring.word_of("segment", slot)] == segment]
+        released_t_s = self._doubles[ring.RELEASED_AT // 8]
+        self.slots = [slot for slot in slots if self._words[ring.word_of("segment", slot)] == segment
+                      and (slot == self.newest or not self.wide("t_s", slot) <= released_t_s)]
         self.t_s = self.wide("t_s", self.newest)
         self.limit = self.narrow("limit_bytes", self.newest)
         self.headroom = self.narrow("headroom_bytes", self.newest)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HORIZONS_S = (60, 120, 180, 240, 300)
+MIN_WINDOW_S = 10.0         # since the run, its constraint or a release began; as in _kernel.c
 CLASSES = len(HORIZONS_S) + 1       # no kill within 300 s, then within 300, 240, 180, 120, 60 s
 MAX_BYTES = 16 << 20
 MAX_DEPTH, MAX_TREES, TOGETHER, MAX_KNOTS = 10, 4096, 8, 16
@@ -225,8 +226,8 @@ class Forest:
 def abstention(window_buffer: memoryview) -> str:
     """Say why a window is too short or too gappy for any model; empty if it is neither."""
     length_s, third_age_s = features.reach(window_buffer)
-    if length_s < 30:
-        return f"the window holds {length_s:.0f} s, the model needs 30"
+    if length_s < MIN_WINDOW_S:
+        return f"the window holds {length_s:.0f} s, the model needs {MIN_WINDOW_S:.0f}"
     if not third_age_s <= 30:
         return "the last 30 s hold fewer than three readings"
     return ""

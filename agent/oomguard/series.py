@@ -37,7 +37,7 @@ def series_rows(
             known, each float64[n] with NaN where unknown; a column that is absent is unknown throughout.
         constraints: the binding constraint's name at each sample.
         phase_ids: float64[n], NaN where unknown.
-        releases_t_s: times of releases, rising; a sample sees those before it.
+        releases_t_s: when releases were asked for and when they were over, rising; a sample sees those before it.
     """
     n = len(columns["t_s"])
     rows = np.full((_ROWS, n), np.nan)
@@ -55,6 +55,12 @@ def series_rows(
         known = np.concatenate([[np.nan], np.asarray(releases_t_s, dtype=np.float64)])
         rows[len(NUMBERS) + 2] = known[np.searchsorted(known[1:], rows[0], side="left")]
     return rows
+
+
+def release_times_s(begun_s: Sequence[float], durations_s: Sequence[float]) -> list[float]:
+    """Return when releases were asked for and, where that is known, over: what the window of the guard was told."""
+    over_s = [begin_s + duration_s for begin_s, duration_s in zip(begun_s, durations_s, strict=True)]
+    return sorted([*begun_s, *(moment for moment in over_s if moment == moment)])
 
 
 def features_of_run(rows: NDArray[np.float64], profile: Profile) -> NDArray[np.float32]:

@@ -6,14 +6,14 @@ from oomguard.act.measure import Measurement
 
 
 def test_the_greatest_rise_counts_although_growth_goes_on() -> None:
-    """Headroom falls again after the release; what it rose to at most is what was freed."""
+    """Headroom falls before and after the release; what it rose by at most is what was freed."""
     measurement = Measurement("machine", 100)
     measurement.see(1, "machine", 90)
     measurement.ended(1.5)
     for t_s, headroom in ((2, 160), (3, 150), (4, 140)):
         assert not measurement.see(t_s, "machine", headroom)
     assert measurement.see(4.5, "machine", 130)
-    assert measurement.freed_bytes() == 60
+    assert measurement.freed_bytes() == 70
 
 
 def test_samples_after_the_settling_time_do_not_count() -> None:
@@ -55,3 +55,13 @@ def test_no_sample_is_unknown() -> None:
     measurement = Measurement("machine", float("nan"))
     measurement.see(1, "machine", 120)
     assert measurement.freed_bytes() != measurement.freed_bytes()
+
+
+def test_a_slow_hook_is_no_liar() -> None:
+    """The target takes 300 while its hook works for twenty seconds; the 200 it then gives are seen as 200."""
+    measurement = Measurement("machine", 500)
+    for t_s, headroom in ((5, 400), (10, 300), (20, 200)):
+        measurement.see(t_s, "machine", headroom)
+    measurement.ended(20)
+    measurement.see(21, "machine", 400)
+    assert measurement.freed_bytes() == 200

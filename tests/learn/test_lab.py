@@ -75,7 +75,7 @@ def test_lengths_of_leaks_and_quiet_runs_overlap() -> None:
 def test_catalogue_error_names_the_place(tmp_path: Path) -> None:
     """A number out of range is refused with its path in the file."""
     bad = tmp_path / "lab.yaml"
-    bad.write_text(CATALOGUE.read_text().replace("share: 0.24", "share: 24", 1))
+    bad.write_text(CATALOGUE.read_text().replace("share: 0.28", "share: 28", 1))
     with pytest.raises(ConfigError, match=r"lab.yaml.*device_types\[0\].share"):
         read_catalogue(str(bad))
 
@@ -149,7 +149,7 @@ def test_interrupted_lab_leaves_nothing_behind(cell_rights: None, tmp_path: Path
 def test_lab_lists_without_recording(capsys: pytest.CaptureFixture[str]) -> None:
     """`--list` prints each run and does none."""
     assert main(["learn", "lab", str(CATALOGUE), "--list", "--only", "redis-leak"]) == 0
-    assert capsys.readouterr().out.count("redis-leak") == 14
+    assert capsys.readouterr().out.count("redis-leak") == 18
 
 
 def test_lab_wants_folders(capsys: pytest.CaptureFixture[str]) -> None:

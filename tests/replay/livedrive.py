@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from math import nan
+from unittest.mock import patch
 
 from oomguard.act.hooks import Hook, Outcome
 from oomguard.act.release import CRITICAL_RATIO
@@ -118,7 +119,9 @@ def drive(setting: Setting, run: RecordedRun, samples: list[Sample], folder, see
             action = started[ticket]
             live.actions.append(action._replace(duration_s=ends_s - action.t_s))
             sensor.sample = sensor.sample._replace(t_s=max(ends_s, sensor.sample.t_s))
-            assert guard.finished(Outcome(hook, True, nan, 0.0, "", ticket))
+            over_s = ends_s
+            with patch("oomguard.guard.now_s", lambda over_s=over_s: over_s):       # the window began at 0
+                assert guard.finished(Outcome(hook, True, nan, 0.0, "", ticket))
             note_started(action.level, action.rule)
 
     guard = opened()

@@ -6,7 +6,7 @@ SETTLE_S = 3.0      # allocators and the kernel give back over some ticks after 
 
 
 class Measurement:
-    """The greatest rise of headroom since just before a release, until 3 s after its hook ended.
+    """The greatest rise of headroom from its least since just before a release, until 3 s after its hook ended.
 
     The target goes on growing meanwhile, so the greatest rise is a lower bound of what was freed; and it is
     an upper one where somebody else gave memory back in that time. Samples of another binding constraint are
@@ -28,6 +28,8 @@ class Measurement:
     def see(self, t_s: float, constraint: str, headroom_bytes: float) -> bool:
         """Take a sample in; return whether the measurement is over (it never is before `ended`)."""
         if constraint == self._constraint and not t_s > self._over_s:
+            if headroom_bytes < self._before_bytes:     # a slow hook: what the target took meanwhile is no less given
+                self._before_bytes = headroom_bytes
             rise = headroom_bytes - self._before_bytes
             if rise == rise and not rise <= self._rise_bytes:
                 self._rise_bytes = rise

@@ -138,6 +138,8 @@ class Releases:
             return False
         asked.outcome, asked.over_s = outcome, t_s
         asked.measurement.ended(t_s)
+        if not self._is_dry_run:
+            self._window.released(asked.t_s + (t_s - asked.t_s))    # to the bit as replay adds it up
         self._asked, self._measured = None, asked
         if not outcome.ok:
             self._tell("hook-failed", "warning", hook=outcome.hook, because=outcome.why,

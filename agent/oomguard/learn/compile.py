@@ -19,6 +19,8 @@ from oomguard.errors import BundleError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+HALF_S = 150.0          # the time to a kill at which a survival model's score is one half
+NO_SAY = -100.0         # its exponential is no addend to one
 NEGATED = {">": "<=", ">=": "<"}        # x > t goes left  ⇔  x <= t goes right
 
 
@@ -103,12 +105,14 @@ def flatten(model: treelite.Model) -> forest.Trees:
     Raises:
         BundleError: it is deeper than 10, splits on categories, has other classes or features than ours, a
             non-finite threshold, or turns sums into probabilities in a way the kernel does not know.
+        Known are softmax, averaged votes, and a survival model's one sum (XGBoost's accelerated failure time).
     """
     try:
         dump = json.loads(model.dump_as_json(pretty_print=False))
     except ValueError:      # treelite writes inf and nan bare, which is no JSON
         raise BundleError("model: a threshold or a leaf is not finite") from None
-    if dump["num_target"] != 1 or dump["num_class"] != [forest.CLASSES]:
+    is_survival = dump["postprocessor"] == "exponential" and dump["num_class"] == [1]
+    if dump["num_target"] != 1 or not (is_survival or dump["num_class"] == [forest.CLASSES]):
         raise BundleError(f"model: {dump['num_class']} classes, not {forest.CLASSES}")
     if dump["num_feature"] > features.COUNT:
         raise BundleError(f"model: made for {dump['num_feature']} features, there are {features.COUNT}")
@@ -117,15 +121,29 @@ def flatten(model: treelite.Model) -> forest.Trees:
     if depth > forest.MAX_DEPTH:
         raise BundleError(f"model: its trees are {depth} deep, {forest.MAX_DEPTH} is allowed")
     leaf_size = forest.CLASSES if dump["leaf_vector_shape"] == [1, forest.CLASSES] else 1
-    transform, scale, base_scale = _transform(dump, len(trees))
     thresholds, at, leaves = [], [], []
     for tree in trees:
         tree_thresholds, tree_at, tree_leaves = tree.padded(depth, leaf_size)
         thresholds += tree_thresholds
         at += tree_at
         leaves += tree_leaves
+    if is_survival:
+        return _survival(depth, len(trees), dump["base_scores"][0], thresholds, at, leaves)
+    transform, scale, base_scale = _transform(dump, len(trees))
     return forest.Trees(depth, leaf_size, transform, scale, [score * base_scale for score in dump["base_scores"]],
                         [max(class_id, 0) for class_id in dump["class_id"]], thresholds, at, leaves)
+
+
+def _survival(depth: int, count: int, base: float, thresholds: list[float], at: list[int], leaves: list[float],
+              ) -> forest.Trees:
+    """Return the forest of a model whose sum is the logarithm of the time to the kill, in seconds.
+
+    Only two classes have a say, the nearest and none: their softmax is HALF_S / (HALF_S + time). It ranks as the time
+    does, and each horizon's calibration makes a probability of it.
+    """
+    nearest = forest.CLASSES - 1
+    sums = [0.0, *[NO_SAY] * (nearest - 1), math.log(HALF_S) - base]
+    return forest.Trees(depth, 1, "softmax", 1.0, sums, [nearest] * count, thresholds, at, [-leaf for leaf in leaves])
 
 
 def _transform(dump: dict[str, Any], count: int) -> tuple[str, float, float]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from oomguard import features
-from oomguard.learn.labels import UNLABELLED, labels_of
+from oomguard.forest import MIN_WINDOW_S
+from oomguard.learn.labels import UNLABELLED, labels_of, seconds_since_last
 from oomguard.series import features_of_run, series_rows
 
 if TYPE_CHECKING:
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
     from oomguard.learn.dataset import Run
 
-MIN_WINDOW_S = 30.0         # the model says nothing before (forest.abstention)
+LAST_READINGS_S = 30.0      # must hold three (forest.abstention)
+RESTARTED_SHARE = 1 / 3     # of a recorded run's rows come from windows that began somewhere in mid-life
+RESTARTS_S = (15.0, 240.0)
 
 # What an app may say of itself: that it is filling up as it is meant to, or that it has done so. Ids are positions.
 PHASES = ("loading", "steady")
@@ -63,10 +66,21 @@ def features_of(run: Run) -> NDArray[np.float32]:
 
 
 def speaks_at(run: Run) -> NDArray[np.bool_]:
-    """Return where the window is long enough for the model: 30 s, and three readings in the last 30 s."""
+    """Return where the window is long enough for the model: 10 s since run or release, three readings in 30 s."""
     third_s = np.concatenate([np.full(2, -np.inf), run.t_s])[:len(run.t_s)]
-    is_long = (run.t_s - run.start_s >= MIN_WINDOW_S) & (run.t_s - third_s <= MIN_WINDOW_S)
+    length_s = np.minimum(run.t_s - run.start_s, seconds_since_last(run.t_s, run.releases_s))
+    is_long = (length_s >= MIN_WINDOW_S) & (run.t_s - third_s <= LAST_READINGS_S)
     return np.asarray(is_long, np.bool_)
+
+
+def restarted(run: Run, rng: np.random.Generator) -> Run:
+    """Return the run as a guard sees it whose window begins anew now and then: after a release, or a new limit.
+
+    Short windows are then no sign of a young run: without these rows the model had seen none at 90 % of a limit.
+    """
+    edges_s = run.start_s + np.cumsum(rng.uniform(*RESTARTS_S, size=int((run.end_s - run.start_s) / RESTARTS_S[0]) + 2))
+    piece = np.searchsorted(edges_s, run.t_s).tolist()
+    return replace(run, constraint=[f"{number} {name}" for number, name in zip(piece, run.constraint, strict=True)])
 
 
 def examples_of(runs: list[Run], rows_per_run: int, rows_per_simulated_run: int, seed: int) -> Examples:
@@ -81,7 +95,13 @@ def examples_of(runs: list[Run], rows_per_run: int, rows_per_simulated_run: int,
         usable = np.flatnonzero((labels != UNLABELLED) & speaks_at(run))
         stride = max(1.0, len(usable) / (rows_per_simulated_run if run.is_simulated else rows_per_run))
         keep = usable[np.arange(rng.uniform(0.0, stride), len(usable), stride).astype(np.intp)]
-        parts.append(Examples(features_of(run)[keep], labels[keep], np.full(len(keep), index, np.int32), run.t_s[keep]))
+        rows = features_of(run)[keep]
+        if not run.is_simulated:
+            is_restarted = rng.random(len(keep)) < RESTARTED_SHARE
+            rows[is_restarted] = features_of(restarted(run, rng))[keep][is_restarted]
+        is_known = np.isfinite(rows[:, 0])
+        keep, rows = keep[is_known], rows[is_known]
+        parts.append(Examples(rows, labels[keep], np.full(len(keep), index, np.int32), run.t_s[keep]))
     return Examples(*(np.concatenate([getattr(part, name) for part in parts])
                       for name in ("features", "labels", "run", "t_s")))
 

@@ -38,10 +38,14 @@ class Trees:
     column_share: float = 0.6
     threads: int = 1
     bins: int = 64
+    objective: str = "softmax"              # over six classes, or `survival`: one score, the time to the kill
 
     @property
     def in_words(self) -> str:
         """What is trained, as a card says it."""
+        if self.objective == "survival":
+            return (f"{self.rounds} XGBoost trees of depth <= {self.depth} for the time to the kill "
+                    "(accelerated failure time)")
         return f"{self.rounds} rounds x 6 classes of XGBoost trees of depth <= {self.depth}"
 
 

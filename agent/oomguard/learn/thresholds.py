@@ -11,6 +11,7 @@ fleet itself suggests: large where types are alike, small where they differ. Too
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from oomguard.learn.protocol import Track
 
 GRID = tuple(round(float(1 / (1 + np.exp(-x))), 4) for x in np.linspace(-3.6, 4.6, 42))     # 0.027 … 0.99
-SHIFTS = tuple(np.linspace(-1.0, 3.0, 17).tolist())       # of all thresholds together, in logits
+PASSES = 4                                                # over the horizons; two are enough as a rule
+COST_LEADS_S = (30, 60, 120)                              # a miss is judged at: a hook wants seconds, not minutes
 TYPE_SHIFTS = tuple(np.linspace(-2.0, 2.0, 17).tolist())  # of one type's against the global ones
 LEAST_KILLS, LEAST_QUIET_S = 10, 3600.0                   # fewer: the type has the global thresholds
 LEAST, MOST = 0.01, 0.999
@@ -71,31 +73,37 @@ class TypeThresholds:
 
 def cheapest(tracks: Sequence[Track], candidates: Iterable[float], cost: Cost,
              leads_s: Sequence[int] = LEADS_S) -> float:
-    """Return the candidate of least cost; of equals, the highest, which alarms least."""
+    """Return the candidate of least cost; of equals, what catches most at any lead, then the highest."""
     asked = list(candidates)
     whole = summed(sweep(track, asked) for track in tracks)
-    return -min((cost.of(whole.at(at), leads_s), -threshold) for at, threshold in enumerate(asked))[1]
+    return -min((cost.of(whole.at(at), leads_s), -float(whole.caught[at].sum()), -threshold)
+                for at, threshold in enumerate(asked))[2]
 
 
 def fit_thresholds(runs: Sequence[Run], forecasts: Sequence[NDArray[np.float64]], cost: Cost) -> tuple[float, ...]:
     """Return the thresholds of p60…p300 from out-of-fold forecasts of training runs.
 
-    First each horizon by itself, its misses judged at the leads shorter than it; then all are shifted together, since
-    an alarm is any of the five.
+    An alarm is any of the five, so they are chosen together: one horizon after the other, the others held, until
+    nothing gets cheaper. All begin at MOST, which no forecast reaches: a horizon that only costs stays silent.
 
     Args:
         runs: the runs.
         forecasts: per run float[n, 5] calibrated p60…p300, NaN where the model abstains.
         cost: what is minimised.
     """
-    alone = []
-    for at, horizon_s in enumerate(HORIZONS_S):
-        tracks = [track_of(run, forecast[:, at]) for run, forecast in zip(runs, forecasts, strict=True)]
-        alone.append(cheapest(tracks, GRID, cost, [lead_s for lead_s in LEADS_S if lead_s < horizon_s]))
-    tracks = [track_of(run, margin_of(run, forecast, tuple(alone)))
-              for run, forecast in zip(runs, forecasts, strict=True)]
-    shift = cheapest(tracks, SHIFTS, cost)
-    return _shifted(tuple(alone), shift)
+    chosen, candidates = [MOST] * len(HORIZONS_S), (*GRID, MOST)
+    is_plain = [np.isnan(forecast).any(axis=1) & (margin_of(run, forecast, (MOST,) * len(HORIZONS_S)) >= 0)
+                for run, forecast in zip(runs, forecasts, strict=True)]
+    for _pass in range(PASSES):
+        before = tuple(chosen)
+        for at in range(len(HORIZONS_S)):
+            others = [threshold if other != at else math.inf for other, threshold in enumerate(chosen)]
+            tracks = [track_of(run, np.where(plain | (forecast >= others).any(axis=1), HELD, forecast[:, at]))
+                      for run, forecast, plain in zip(runs, forecasts, is_plain, strict=True)]
+            chosen[at] = cheapest(tracks, candidates, cost, COST_LEADS_S)
+        if tuple(chosen) == before:
+            break
+    return tuple(chosen)
 
 
 def fit_by_type(runs: Sequence[Run], forecasts: Sequence[NDArray[np.float64]], cost: Cost,

@@ -20,7 +20,7 @@ from oomguard.replay.replay import Replayed, Replayer
 from oomguard.replay.words import Push, pushes
 from oomguard.scorer import NEVER, Model, Scorer, gated
 from oomguard.sense.sample import Sample
-from oomguard.series import features_of_run
+from oomguard.series import features_of_run, release_times_s
 from oomguard.window import SPAN_S, Window
 
 AFTER_S = 300.0             # how much of what came after is shown: what a forecast speaks of
@@ -196,10 +196,11 @@ def _abstention(replayer: Replayer, model: Model | None, run: RecordedRun, at: i
     """Say why the model is silent: push what the window held into a real one, and ask the scorer."""
     window = Window.in_memory(phases={} if model is None else model.phases)
     low = int(np.searchsorted(run.t_s, run.t_s[at] - SPAN_S - 10.0))
+    releases_s = release_times_s([action.t_s for action in run.actions], [action.duration_s for action in run.actions])
     for number in range(low, at + 1):
-        for action in run.actions:
-            if action.t_s < run.t_s[number]:
-                window.released(action.t_s)
+        for moment_s in releases_s:
+            if moment_s < run.t_s[number]:
+                window.released(moment_s)
         window.push(sample_of(run, number))
     return Scorer(gated(model), replayer.setting.profile_of(run)).abstains_because(window)
 

@@ -18,7 +18,7 @@ from oomguard.guard import PRESSURE_SPAN_S
 from oomguard.profile import Profile
 from oomguard.replay.recording import Column, RecordedRun
 from oomguard.scorer import NEVER, Model
-from oomguard.series import forecasts_of_run, series_rows
+from oomguard.series import forecasts_of_run, release_times_s, series_rows
 from oomguard.window import MAX_BLOCKS
 
 Levels = NDArray[np.int8]
@@ -90,7 +90,8 @@ def rows_of(run: RecordedRun, phases: dict[str, int]) -> Column:
     ids = None
     if phases:
         ids = np.array([float(phases.get(phase, np.nan)) if phase is not None else np.nan for phase in run.phases])
-    return series_rows(run.columns, run.constraints, ids, [action.t_s for action in run.actions])
+    releases_s = release_times_s([action.t_s for action in run.actions], [action.duration_s for action in run.actions])
+    return series_rows(run.columns, run.constraints, ids, releases_s)
 
 
 def taken(t_s: Column, limits: Column, headrooms: Column) -> NDArray[np.bool_]:

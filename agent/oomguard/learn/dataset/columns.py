@@ -21,7 +21,8 @@ COLUMNS: dict[str, dict[str, str]] = {
     "samples": {"run_id": "text", "t_s": "number", "constraint": "text", "phase": "text",
                 **dict.fromkeys(NUMBERS, "number")},
     "kills": {"run_id": "text", "t_s": "number", "pid": "number", "killer": "text", "whole_target": "flag"},
-    "actions": {"run_id": "text", "t_s": "number", "rule": "text", "hook": "text", "level": "number"},
+    "actions": {"run_id": "text", "t_s": "number", "rule": "text", "hook": "text", "level": "number",
+                "duration_s": "number"},
 }
 NEEDED = {"devices": ("device_type",), "runs": ("run_id", "app", "ended"), "kills": ("run_id", "t_s"),
           "actions": ("run_id", "t_s"),

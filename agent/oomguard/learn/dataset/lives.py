@@ -119,14 +119,19 @@ def _between(times_s: list[float], from_s: float, next_s: float) -> Column:
 
 def _events(tables: Tables, name: str, number_of: dict[str, int], account: Account,
             ) -> tuple[dict[int, list[float]], list[tuple[int, float]]]:
-    """Return the sorted times of kills or actions by run, and those of kills of a whole target."""
+    """Return the sorted times of kills or actions by run, and those of kills of a whole target.
+
+    An action has two times where its duration is known: when memory was asked for, and when the hook was done.
+    """
     table = tables.whole(name)
     account.note(f"{name}_doubled", account.read[name] - table.num_rows)
     flags = table["whole_target"].to_pylist() if name == "kills" else [False] * table.num_rows
     account.note("flags_missing", flags.count(None))
     times: dict[int, list[float]] = {}
     whole = []
-    for run_id, t_s, is_whole in zip(table["run_id"].to_pylist(), table["t_s"].to_pylist(), flags, strict=True):
+    durations = table["duration_s"].to_pylist() if name == "actions" else [None] * table.num_rows
+    for run_id, t_s, is_whole, duration_s in zip(
+            table["run_id"].to_pylist(), table["t_s"].to_pylist(), flags, durations, strict=True):
         number = number_of.get(run_id)
         if number is None:
             account.note(f"{name}_without_run", of=run_id or "")
@@ -134,6 +139,8 @@ def _events(tables: Tables, name: str, number_of: dict[str, int], account: Accou
             account.note(f"{name}_time_unusable", of=run_id)
         else:
             times.setdefault(number, []).append(t_s)
+            if duration_s is not None and 0.0 <= duration_s < math.inf:
+                times[number].append(t_s + duration_s)
             if is_whole:
                 whole.append((number, t_s))
     return {number: sorted(them) for number, them in times.items()}, whole

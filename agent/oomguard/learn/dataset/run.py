@@ -24,7 +24,8 @@ class Run:
     """One life of a target.
 
     `columns` holds `t_s` and every name of NUMBERS as float64[n], NaN where unknown; `constraint` and `phase`
-    are parallel to it. `kills_s` and `releases_s` are sorted times in the run.
+    are parallel to it. `kills_s` and `releases_s` are sorted times in the run; a release has
+    two where its duration is known, when memory was asked for and when the hook was done.
     """
 
     run_id: str
