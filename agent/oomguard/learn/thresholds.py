@@ -103,7 +103,27 @@ def fit_thresholds(runs: Sequence[Run], forecasts: Sequence[NDArray[np.float64]]
             chosen[at] = cheapest(tracks, candidates, cost, COST_LEADS_S)
         if tuple(chosen) == before:
             break
-    return tuple(chosen)
+    return _graded(runs, forecasts, cost, tuple(chosen))
+
+
+def _graded(runs: Sequence[Run], forecasts: Sequence[NDArray[np.float64]], cost: Cost, chosen: tuple[float, ...],
+            ) -> tuple[float, ...]:
+    """Return thresholds for the silent horizons too, such that levels tell more and alarm no more.
+
+    Each gets the one that is cheapest by itself, its misses judged at the leads shorter than it, but never one below
+    what the others' alarms reach: within an alarm the level then says how near the kill is.
+    """
+    graded = list(chosen)
+    for at, horizon_s in enumerate(HORIZONS_S):
+        if chosen[at] < MOST:
+            continue
+        tracks = [track_of(run, forecast[:, at]) for run, forecast in zip(runs, forecasts, strict=True)]
+        alone = cheapest(tracks, GRID, cost, [lead_s for lead_s in LEADS_S if lead_s < horizon_s])
+        outside = [forecast[~(forecast >= chosen).any(axis=1), at] for forecast in forecasts]
+        reached = np.concatenate([values[np.isfinite(values)] for values in outside] or [np.zeros(0)])
+        above = float(np.nextafter(reached.max(), 1.0)) if len(reached) else 0.0
+        graded[at] = min(max(alone, above), MOST)
+    return tuple(graded)
 
 
 def fit_by_type(runs: Sequence[Run], forecasts: Sequence[NDArray[np.float64]], cost: Cost,
