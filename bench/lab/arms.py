@@ -6,7 +6,7 @@ import os
 from typing import NamedTuple
 
 from bench.lab.device import Device
-from bench.lab.payload import install_deb
+from bench.lab.payload import DEB_TIMEOUT_S, install_deb
 
 OOMGUARD = ("oomguard.slice",)
 # Its targets by name; the apps speak the protocol themselves, redis does not: it has a hook.
@@ -62,20 +62,18 @@ class Arm(NamedTuple):
         if self.name == "systemd-oomd":
             device.sh(OOMD_END)
         elif self.name.startswith("oomguard"):
-            device.sh("systemctl stop oomguard oomguard-hooks")
+            # Whole: a drop-in or a socket that stayed would start it again in the next arm (seen). Purging takes both.
+            device.sh("dpkg --purge oomguard", timeout_s=DEB_TIMEOUT_S)
         elif self.journal:
             device.sh('systemctl stop "$1"', *self.journal)
 
 
 def start_oomguard(device: Device, deb: str, has_model: bool) -> None:
-    """Install the package by one command where it is not there yet, name the apps, and take that up."""
-    if device.run("sh", "-c", "dpkg -s oomguard").status:
-        install_deb(device, deb)
-        for unit in LISTENERS:
-            device.sh('oomguard install --unit "$1" > /dev/null', unit)
-    device.sh('printf %s "$1" > /etc/oomguard/rules.d/50-apps.yaml', RULES)
-    device.sh("rm -f /etc/oomguard/rules.d/60-no-model.yaml" if has_model else
-              "printf 'version: 1\\nmodel: none\\n' > /etc/oomguard/rules.d/60-no-model.yaml")
+    """Install the package by one command, name the apps, and take that up."""
+    install_deb(device, deb)
+    for unit in LISTENERS:
+        device.sh('oomguard install --unit "$1" > /dev/null', unit)
+    device.sh('printf %s "$1" > /etc/oomguard/rules.d/50-apps.yaml', RULES if has_model else f"{RULES}model: none\n")
     device.sh("oomguard check /etc/oomguard; systemctl restart oomguard-hooks oomguard", timeout_s=180)
 
 

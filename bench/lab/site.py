@@ -19,12 +19,12 @@ RECIPES = {
                        (*MASKED, *PEER_UNITS)),
 }
 SWAPS = ("none", "zram")
-# What zram-generator makes where nothing else is said: half of the memory.
+# What zram-generator makes where nothing else is said: half of the memory. udev may hold the device for a moment.
 ZRAM = """
 swapoff -a
 modprobe zram
-echo 1 > /sys/block/zram0/reset
-echo $(($(sed -n 's/^MemTotal: *\\([0-9]*\\).*/\\1/p' /proc/meminfo) * 512)) > /sys/block/zram0/disksize
+size=$(($(sed -n 's/^MemTotal: *\\([0-9]*\\).*/\\1/p' /proc/meminfo) * 512))
+until { echo 1 > /sys/block/zram0/reset && echo $size > /sys/block/zram0/disksize; } 2> /dev/null; do sleep 0.2; done
 mkswap -q /dev/zram0
 swapon /dev/zram0
 """

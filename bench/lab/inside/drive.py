@@ -153,7 +153,7 @@ def killed_by_guard(log, pattern):
 
 def spoken(log):
     """Return how often oomguard's level rose, by who scored, and how often it had memory given back."""
-    rises = [scorer for was, level, scorer in re.findall(r"event=level .*?was=(\d) level=(\d) scorer=(\w+)", log)
+    rises = [scorer for was, level, scorer in re.findall(r"event=level .*?was=(\d) .*?level=(\d) scorer=(\w+)", log)
              if level > was]
     return {"rises": {scorer: rises.count(scorer) for scorer in sorted(set(rises))},
             "releases": len(re.findall(r"event=release ", log))}
