@@ -115,7 +115,7 @@ def test_without_a_forecast_the_reason_and_the_plain_levels_are_told(replayer, r
     """Too young a window, no model at all, and a feature out of range: each reason in words."""
     run = runs["000-redis-leak-256"]
     young = text(explain(replayer, run, Wanted(at_s=5.0)))
-    assert "none: the window holds 4 s, the model needs 30" in young
+    assert "none: the window holds 4 s, the model needs 10" in young
     bare = text(explain(Replayer(Setting(PLAN)), run, Wanted()))
     assert "none: no model" in bare
     assert "the plain levels hold, by headroom: 1 at 30 %" in bare
@@ -124,7 +124,7 @@ def test_without_a_forecast_the_reason_and_the_plain_levels_are_told(replayer, r
 
 def test_a_run_without_alarms_explains_its_last_sample(replayer, runs):
     """Nothing was raised: the last moment is explained, and says so."""
-    found = explain(replayer, runs["001-redis-lru-96"], Wanted())
+    found = explain(replayer, runs["014-pagecache-384"], Wanted())
     assert found.what == "moment"
     assert headline(found).startswith("Level 0, no alarm. The app was stopped, not killed,")
 

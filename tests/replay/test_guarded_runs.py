@@ -62,9 +62,14 @@ def replayed(name):
 
 @cache
 def log_of(name, event=""):
-    """Return what the guard logged, or only the events of one name."""
+    """Return what the guard logged, or only the events of one name.
+
+    A tick may come between the kill and its being seen: no recording holds a row at or after the kill of all of it.
+    """
     lines = (GUARDED / "logs" / f"{name}.jsonl").read_text().splitlines()
-    return [found for found in map(json.loads, lines) if event in ("", found["event"])]
+    killed_s = min((kill.t_s for kill in recorded()[name].kills if kill.is_whole_target), default=np.inf)
+    return [found for found in map(json.loads, lines)
+            if event in ("", found["event"]) and not found.get("t_s", 0.0) >= killed_s - 0.001]
 
 
 @pytest.fixture(autouse=True)
@@ -237,11 +242,15 @@ def test_events_of_log_and_recording_agree(name):
         return sorted([logged(round(found.fields["t_s"], digits)), *(_known(found.fields[each]) for each in names)]
                       for found in events if found.name == event and found.target == name)
 
+    # The kill of all of it is told as the end; as a kill too, where a tick came in between.
     inside = [found for found in kept if found.name == "kill" and not found.fields["whole_target"]]
+    ended_s = [logged(round(found.fields["t_s"], 3)) for found in kept
+               if found.name == "kill" and found.fields["whole_target"]]
     assert facts(told, "decision", 3, "rule", "level") == facts(kept, "decision", 3, "rule", "level")
     assert facts(told, "release", 9, "rule", "hook", "freed_bytes") == facts(kept, "release", 9, "rule", "hook",
                                                                               "freed_bytes")
-    assert facts(told, "kill", 3, "killer") == facts(inside, "kill", 3, "killer")
+    assert [each for each in facts(told, "kill", 3, "killer") if each[0] not in ended_s] == facts(
+        inside, "kill", 3, "killer")
     ends = [found.fields["ended"] for found in told if found.name == "end"]
     assert ends in ([], [found.fields["ended"] for found in kept if found.name == "end"])
 

@@ -17,6 +17,8 @@ from oomguard.replay.recording import Acted, RecordedRun
 from oomguard.scorer import Model
 from oomguard.trust.bundle import Bundle
 
+LEAST_SAMPLES = 10          # that tell how often a run was read
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -37,7 +39,8 @@ class Setting:
 
     def decider_of(self, run: RecordedRun) -> Decider:
         """Return the Decider as the live guard makes it."""
-        return decider_for(self.plan._replace(profile=self.profile_of(run)), self.target_of(run))
+        plan = self.plan._replace(profile=self.profile_of(run), cadence_s=cadence_of(run, self.plan.cadence_s))
+        return decider_for(plan, self.target_of(run))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,18 @@ class Replayer:
         decider, view = self.setting.decider_of(run), readings.view(at)
         standings = decider.standings(view, state)
         return standings, decider.decide(view, state, is_busy=bool(busy[at]))
+
+
+def cadence_of(run: RecordedRun, ruled_s: float) -> float:
+    """Return how often the run was read: what the rules say, unless the samples say that it was another.
+
+    Recordings do not hold it, `--cadence` overrules the rules, and how much a hold forgives depends on it.
+    """
+    times_s = run.columns.get("t_s", np.empty(0))       # a window that is explained as it runs has none
+    if len(times_s) < LEAST_SAMPLES:
+        return ruled_s
+    seen_s = float(f"{np.median(np.diff(times_s)):.2g}")
+    return ruled_s if 0.8 * ruled_s <= seen_s <= 1.25 * ruled_s else seen_s
 
 
 def fresh_state() -> array[float]:

@@ -44,11 +44,15 @@ class Tables:
         self._spill.cleanup()
 
     def whole(self, table: str) -> pa.Table:
-        """Return a table without doubled rows, sorted. Raises UsageError, NotPermittedError."""
+        """Return a table, sorted, without doubled rows; but each row of `devices` is a vote, and two may agree.
+
+        Raises UsageError, NotPermittedError.
+        """
         select, files = self._select(table)
         names = ", ".join(f'"{name}"' for name in COLUMNS[table])
+        distinct = "" if table == "devices" else "DISTINCT"
         with _problems_told():
-            found = self._con.sql(f"SELECT DISTINCT {names} FROM ({select}) ORDER BY ALL",  # noqa: S608
+            found = self._con.sql(f"SELECT {distinct} {names} FROM ({select}) ORDER BY ALL",  # noqa: S608
                                   params=files)
             return found.to_arrow_reader(ROWS_AT_ONCE).read_all()
 
