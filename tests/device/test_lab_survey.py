@@ -103,7 +103,8 @@ def test_a_guards_kills_are_read_from_its_log() -> None:
 def test_oomguards_words_are_counted() -> None:
     """Only rises of the level count, by who scored; every release does."""
     log = ("event=level target=app was=0 t_s=1.5 level=2 scorer=plain used_bytes=1\nevent=release target=app hook=any\n"
-           "event=level target=app was=2 t_s=2.5 level=0 scorer=forest\nevent=level target=app was=0 t_s=3.5 level=1 scorer=forest\n")
+           "event=level target=app was=2 t_s=2.5 level=0 scorer=forest\n"
+           "event=level target=app was=0 t_s=3.5 level=1 scorer=forest\n")
     assert drive.spoken(log) == {"rises": {"forest": 1, "plain": 1}, "releases": 1}
 
 
