@@ -18,7 +18,7 @@ from bench.lab.inside import cacher, drive
 from bench.lab.site import Site
 
 PHASE = {"stall_s": 1.0, "stall_worst_ratio": 0.2, "silent_worst_s": 1.1, "seconds": 100.0, "guard_rss_bytes": 0,
-         "guard_cpu_s": 0.0, "busy_s": 100.0, "kernel_kills": 2, "restarts": {}, "guard_kills": 0,
+         "guard_cpu_s": 0.0, "busy_s": 100.0, "kernel_kills": 2, "restarts": {"browser": 2}, "guard_kills": 0,
          "redis_evicted_bytes": 0, "apps": {"browser": {"lives": 3, "requests": 100, "answered": 90, "hits": 50,
                                                         "evicted_bytes": 0, "survived_s": 60.0}}}
 

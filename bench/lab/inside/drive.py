@@ -184,12 +184,12 @@ def run_phase(spec, phase):
              "redis_evicted_bytes": evicted_bytes, "apps": {}}
     for app, each in reports.items():
         last = lives(each["path"], each["is_client"]) if os.path.exists(each["path"]) else []
-        is_whole = len(last) < 2 and not restarts.get(each["unit"])
         seen["apps"][app] = {
             "lives": len(last), "requests": int(each["rate"] * seen["seconds"]),
             "answered": sum(told["answered"] for told in last), "hits": sum(told["hits"] for told in last),
             "evicted_bytes": sum(told["evicted_bytes"] for told in last),
-            "survived_s": seen["seconds"] if is_whole else max(0.0, last[0]["t_s"] - start_s) if last else 0.0}
+            # To the end of its first life; a client's may end without its server's.
+            "survived_s": max(0.0, last[0]["t_s"] - start_s) if last and restarts[each["unit"]] else seen["seconds"]}
     return seen
 
 
