@@ -57,6 +57,10 @@ deb: $(VENV)/dev.stamp      ## the Debian package, in dist/; the same bits each 
 model: $(VENV)/dev.stamp    ## retrain the default bundle from its recipe; the same bits on the same versions
 	$(BIN)/oomguard learn train models/recipes/default.yaml --out models/default $(ARGS)
 
+lab: $(VENV)/dev.stamp      ## virtual devices, guarded by nobody, by others, by oomguard: docs/lab.md (root; hours under emulation)
+	$(BIN)/python -m bench.lab survey $(ARGS)
+	$(BIN)/python -m bench.lab page
+
 recordings: $(VENV)/dev.stamp  ## record models/recordings/lab again: real programs, real kills; root, 24 GB, 90 minutes
 	@missing=; $(call QUIET_APT,$(APT) $(APT_ALL))
 	$(BIN)/oomguard learn lab models/lab.yaml --work out/lab --out models/recordings/lab $(ARGS)
