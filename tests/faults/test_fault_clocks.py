@@ -30,7 +30,8 @@ def test_a_wall_clock_that_leaps_is_nobodys_business(
     broken.leap(wall_s=leap_s)
     assert guard.samples(before + 5) < before + 50
     assert guard.stop() == 0
-    assert [event["event"] for event in guard.events()[said:]] == ["stop"]
+    told = [event["event"] for event in guard.events()[said:]]
+    assert [event for event in told if event != "woken"] == ["stop"]    # the machine may stall meanwhile
     (times,) = times_of(folder)
     assert times == sorted(times) and times[-1] < 60
 
