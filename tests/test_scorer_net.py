@@ -372,8 +372,8 @@ def test_replay_is_a_tick_late_as_the_device_is() -> None:
     its = Net(graph(), low, HIGH, KNOTS)
     said = np.isfinite(forecasts_of_run(rows, Profile(), its)[:, 0])
     asked = np.isfinite(forecasts_of_run(rows, Profile(), its.gate)[:, 0])
-    assert np.flatnonzero(asked)[:1].tolist() == [30]
-    assert np.flatnonzero(said)[:1].tolist() == [31]
+    assert np.flatnonzero(asked)[:1].tolist() == [10]
+    assert np.flatnonzero(said)[:1].tolist() == [11]
     assert not said[40:46].any() and said[46:].all()
 
 
