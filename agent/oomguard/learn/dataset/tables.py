@@ -31,10 +31,16 @@ class Tables:
 
         self._files, self._account = files, account
         self._spill = tempfile.TemporaryDirectory(prefix="oomguard-dataset-")
-        # One thread: rows come in the order of the file, and features, on one core, are what takes long.
-        self._con = duckdb.connect(config={"memory_limit": MEMORY, "threads": 1, "temp_directory": self._spill.name,
-                                           "preserve_insertion_order": True})
-        self._con.execute("SET enable_progress_bar = false")        # it would draw into our standard output
+        try:
+            with _problems_told():
+                # One thread: rows come in the order of the file, and features, on one core, are what takes long.
+                self._con = duckdb.connect(config={
+                    "memory_limit": MEMORY, "threads": 1, "temp_directory": self._spill.name,
+                    "preserve_insertion_order": True})
+                self._con.execute("SET enable_progress_bar = false")    # it would draw into our standard output
+        except BaseException:       # Ctrl-C, too: nobody has entered yet who would clean up
+            self._spill.cleanup()
+            raise
 
     def __enter__(self) -> Tables:
         return self
