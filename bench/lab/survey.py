@@ -43,6 +43,7 @@ class Job(NamedTuple):
     arms: tuple[str, ...]
     seed: int = SEED
     is_smoke: bool = False
+    logs: str = ""          # the folder for what guards and apps said; none if empty
 
 
 def whole(sizes_mib: tuple[int, ...] = SIZES_MIB, swaps: tuple[str, ...] = SWAPS, arms: tuple[str, ...] = (),
@@ -141,9 +142,19 @@ def run_arm(device: Device, site: Site, arm: Arm, job: Job, deb: str) -> dict[st
     seen: dict[str, Any] = json.loads(done.out)
     arm.stop(device)
     for name, phase in seen.items():
+        keep_said(job, f"{site.memory_mib}-{site.swap}-{arm.name}-{job.seed}-{name}", phase.pop("said"))
         if idle := [app for app, told in phase["apps"].items() if not told["lives"]]:
             raise BrokenError(f"phase {name}: {', '.join(idle)} did not run: {device.sh(LAST_WORDS, *idle)}")
     return seen
+
+
+def keep_said(job: Job, name: str, said: dict[str, str]) -> None:
+    """Write what guard and apps said in one phase, each into a file of its own, where a folder is named."""
+    if job.logs:
+        os.makedirs(job.logs, exist_ok=True)
+        for who, text in said.items():
+            with open(os.path.join(job.logs, f"{name}-{who}.log"), "w", encoding="utf-8") as file:
+                file.write(text)
 
 
 def brief(seen: dict[str, Any]) -> str:

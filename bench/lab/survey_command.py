@@ -34,6 +34,7 @@ def add_verbs(verbs: Any) -> None:
                       help="held for each arm, where others boot devices on this machine")
     verb.add_argument("--out", metavar="FILE", default=RESULTS,
                       help="the results; other runs in it stay (default: bench/results/lab.json)")
+    verb.add_argument("--logs", metavar="FOLDER", default="", help="keep what guards and apps said there")
     verb.set_defaults(function=survey_command)
     verb = verbs.add_parser("page", help="make docs/lab.md and docs/lab.png of the results")
     verb.set_defaults(function=page_command, out=RESULTS)
@@ -44,6 +45,7 @@ def survey_command(arguments: argparse.Namespace) -> int:
     job = smoke() if arguments.smoke else whole(
         tuple(arguments.memory or SIZES_MIB), tuple(arguments.swap or SWAPS), tuple(arguments.arm or ()),
         tuple(arguments.suite or list(RECIPES)[:1]), arguments.seed)
+    job = job._replace(logs=arguments.logs)
     if arguments.smoke and arguments.arm:
         job = job._replace(arms=tuple(arguments.arm))
     runs = carry_out(job, "" if arguments.smoke else arguments.out, say, lambda: held(arguments.lock))

@@ -46,7 +46,7 @@ that it is refilled. Whoever is killed is started again by systemd a second late
 what it had leaked. Browser and worker speak [systemd's memory-pressure protocol](https://systemd.io/PRESSURE/). In
 `nothing` they hear nobody; in `systemd's own pressure`, `earlyoom` and `systemd-oomd` the kernel, by their unit's
 `memory.pressure`, as systemd sets it up by default; under oomguard, oomguard. Redis has no `maxmemory`, as it is
-installed.
+installed. A limit (`MemoryMax`) comes with `MemorySwapMax=0`, as container hosts set it.
 
 earlyoom runs as Debian ships it (10 % of memory and of swap). systemd-oomd as well, with
 `ManagedOOMMemoryPressure=kill` and `ManagedOOMSwap=kill` on the slice of the apps: as shipped it watches users'

@@ -74,8 +74,8 @@ def cacher(name: str, picture_mib: float, smallest_mib: float, rate: float, seed
 
 
 def unit(command: str, hears: str, limit_mib: float = 0.0) -> str:
-    """Return a unit that is started again whenever it ends."""
-    limit = f"MemoryMax={limit_mib * MIB:.0f}" if limit_mib else ""
+    """Return a unit that is started again whenever it ends; a limit is hard, as container hosts set it: without swap."""
+    limit = f"MemoryMax={limit_mib * MIB:.0f}\nMemorySwapMax=0" if limit_mib else ""
     return (f"[Unit]\nStartLimitIntervalSec=0\n[Service]\nSlice=apps.slice\nRestart=always\nRestartSec=1s\n"
             f"{hears}\n{limit}\nExecStart={command}\n")
 

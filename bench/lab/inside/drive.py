@@ -118,6 +118,15 @@ def lives(path, is_cumulative):
     return last
 
 
+def text_of(path):
+    """Return a file, empty where there is none."""
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
 def redis_evicted_bytes(value_bytes):
     """Return what redis has evicted in this life of its."""
     try:
@@ -181,8 +190,9 @@ def run_phase(spec, phase):
     log = guard_log(spec, since)
     seen |= {"restarts": restarts,
              "guard_kills": killed_by_guard(log, spec["kill_words"]), "spoken": spoken(log),
-             "redis_evicted_bytes": evicted_bytes, "apps": {}}
+             "redis_evicted_bytes": evicted_bytes, "apps": {}, "said": {"guard": log}}
     for app, each in reports.items():
+        seen["said"][app] = text_of(each["path"])
         last = lives(each["path"], each["is_client"]) if os.path.exists(each["path"]) else []
         seen["apps"][app] = {
             "lives": len(last), "requests": int(each["rate"] * seen["seconds"]),
