@@ -74,7 +74,7 @@ def cacher(name: str, picture_mib: float, smallest_mib: float, rate: float, seed
 
 
 def unit(command: str, hears: str, limit_mib: float = 0.0) -> str:
-    """Return a unit that is started again whenever it ends; a limit is hard, as container hosts set it: without swap."""
+    """Return a unit that is started again whenever it ends; its limit is hard, without swap, as container hosts do."""
     limit = f"MemoryMax={limit_mib * MIB:.0f}\nMemorySwapMax=0" if limit_mib else ""
     return (f"[Unit]\nStartLimitIntervalSec=0\n[Service]\nSlice=apps.slice\nRestart=always\nRestartSec=1s\n"
             f"{hears}\n{limit}\nExecStart={command}\n")
