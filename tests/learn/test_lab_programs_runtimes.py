@@ -121,7 +121,7 @@ def test_past_the_limit_the_kernel_ends_it(name: str, begin: Begin) -> None:
     limit_bytes = int(driver_of(name).base_bytes * 1.2) + 48 * MIB
     program, enclosure = begin(name, limit_bytes)
     with pytest.raises(ProgramGoneError):
-        until(lambda: False, lambda: program.hold(4 * limit_bytes), 200)
+        until(lambda: False, lambda: program.hold(4 * limit_bytes), 2000)
     assert enclosure.kills() > 0
 
 
