@@ -62,6 +62,8 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     planned_s: tuple[float, float]      # how long a run is planned to last, drawn log-uniformly
     device_types: list[DeviceType]
     programs: list[Entry]
+    tag: Annotated[str, msgspec.Meta(pattern="^[a-z0-9-]{0,16}$")] = ""     # in run ids: two catalogues, one set
+    still_share: Share = 0.0            # of the quiet runs, those that stand still whatever else a shape would do
 
 
 def read_catalogue(path: str) -> Catalogue:

@@ -1,6 +1,6 @@
 """Which runs the lab does: drawn from a catalogue and a seed, the same ones every time.
 
-A run's curve is one of learn/shapes.py: a leak must reach its limit within the planned time, a quiet one must not.
+A run's curve is one of learn/simulate/shapes.py: a leak must reach its limit within the planned time, a quiet one must not.
 Whether it is killed is then the kernel's affair, not ours. Run lengths of both kinds are drawn from the same range,
 and start-up looks alike, so that age tells nothing of the outcome.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from oomguard.learn.lab.program import driver_of
-from oomguard.learn.shapes import LEAKS, LOADING, QUIET, Shape
+from oomguard.learn.simulate.shapes import LEAKS, LOADING, QUIET, Shape, flat
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -33,7 +33,7 @@ class RunPlan(NamedTuple):
 
     run_id: str
     program: str
-    kind: str               # leak | bounded | quiet
+    kind: str               # leak | bounded | quiet | still
     shape: str
     device_type: str
     limit_bytes: int
@@ -66,12 +66,14 @@ def curve_of(plan: RunPlan) -> NDArray[np.float64]:
 
 
 def _draw(catalogue: Catalogue, entry: Entry, kind: str, number: int) -> RunPlan:
-    run_id = f"{entry.program}-{kind}-{number:02d}"
+    run_id = "-".join(word for word in (entry.program, kind, catalogue.tag, f"{number:02d}") if word)
     rng = np.random.default_rng([catalogue.seed, *run_id.encode()])
     device = _device(catalogue, entry, rng)
     limit_bytes = max(_limit_bytes(device, rng), entry.least_limit_bytes)
     seed = int(rng.integers(2**31))
     planned_s = _planned_s(catalogue, min(entry.longest_s, device.longest_s), rng)
+    if kind == "quiet" and catalogue.still_share and rng.random() < catalogue.still_share:
+        kind = "still"
     shape = _shape_of(kind, planned_s, np.random.default_rng(seed), entry.program)
     swap_bytes = int(limit_bytes * rng.uniform(0.1, 0.6)) if device.swap != "none" else 0
     bound_bytes = _bound_bytes(entry, kind, limit_bytes, shape, rng)
@@ -109,7 +111,7 @@ def _shape_of(kind: str, planned_s: float, rng: Generator, program: str) -> Shap
     """Return a curve over limit; a bounded run begins as a leak does, and its own bound stops it."""
     t = np.arange(0.0, planned_s + CURVE_STEP_S, CURVE_STEP_S)
     wants_leak = kind == "leak" or (kind == "bounded" and driver_of(program).bound_kind != "aborts")
-    shapes = LEAKS if wants_leak else QUIET
+    shapes = (flat,) if kind == "still" else LEAKS if wants_leak else QUIET
     wished = shapes[int(rng.integers(len(shapes)))]     # once: what crosses easily must not crowd out the rest
     low, high = (share * planned_s for share in KILL_WITHIN)
     for _try in range(TRIES):
