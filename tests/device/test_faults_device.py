@@ -107,6 +107,16 @@ def test_a_guard_that_hangs_is_started_again(packaged: lab.Device) -> None:
     assert "Watchdog timeout" in packaged.sh("journalctl -b -u oomguard --no-pager")
 
 
+def test_a_hooks_service_that_hangs_is_started_again(packaged: lab.Device) -> None:
+    """The same of the guard's hands: another process has their place, and the guard never left."""
+    ticks_on(packaged)
+    before, hung = life(packaged), show(packaged, "oomguard-hooks", "MainPID")
+    packaged.sh('kill -STOP "$1"', hung)
+    until(packaged, "other hands", lambda: show(packaged, "oomguard-hooks", "MainPID") not in ("0", hung))
+    assert "Watchdog timeout" in packaged.sh("journalctl -b -u oomguard-hooks --no-pager")
+    assert life(packaged) == before
+
+
 # -- power loss ----------------------------------------------------------------------------------------------------
 
 @pytest.fixture

@@ -4,27 +4,39 @@ Contract: each request with a ticket gets exactly one answer with that ticket, i
 end closes, running commands are killed and the helper exits. Started before there is pressure, as
 `python -I -m oomguard.act.helper FD`, FD being one end of a SOCK_SEQPACKET pair; or, as a service of its own
 with its own user and rights, with `listen` instead: systemd then hands it the listening socket
-(ListenSequentialPacket=), whose file mode says who may connect, and it serves one daemon after the other.
+(ListenSequentialPacket=), whose file mode says who may connect, and it serves one daemon after the other. There its
+loop says that it goes round (WatchdogSec=): a helper that hangs is killed and started again by systemd.
 """
 
 from __future__ import annotations
 
+import _socket  # `socket` would be 1.4 MB of RSS: see channel
 import os
+import select
 import signal
 import sys
+from collections.abc import Callable
 
 from oomguard.act import channel
 from oomguard.act.errands import Errands
+from oomguard.clock import now_s
 from oomguard.errors import HelperError
+from oomguard.tell.service import ServiceManager
+
+BEATS = 4       # in the time that the service manager allows: one that comes late is no reason to be killed
 
 
-def serve(fd: int, wake_fd: int) -> int:
-    """Serve requests that come over a channel until it closes; return the exit code."""
+def serve(fd: int, wake_fd: int, beat: Callable[[], object] = lambda: None) -> int:
+    """Serve requests that come over a channel until it closes; return the exit code.
+
+    Args: beat: is called each time the loop has gone round.
+    """
     errands = Errands(fd, wake_fd)
     try:
         channel.send(fd, {"hello": channel.VERSION, "pid": os.getpid()})
         while not errands.is_stopping:
             errands.turn()
+            beat()
     except HelperError as error:
         sys.stderr.write(f"oomguard: helper stops: {error}\n")
         return 70
@@ -35,14 +47,34 @@ def serve(fd: int, wake_fd: int) -> int:
 
 def listen(fd: int, wake_fd: int) -> int:
     """Serve one daemon after the other, until told to stop by SIGTERM."""
-    from socket import socket  # only here: see channel
-
-    with socket(fileno=fd) as listening:
-        listening.setblocking(True)
-        while True:
-            with listening.accept()[0] as daemon:
-                serve(daemon.fileno(), wake_fd)
+    listening, beat = _socket.socket(fileno=fd), _heart()
+    poller = select.poll()
+    for each in (fd, wake_fd):
+        poller.register(each, select.POLLIN)
+    while True:
+        beat()
+        ready = [each for each, _events in poller.poll()]
+        if wake_fd in ready:
+            os.read(wake_fd, 512)
+        if fd in ready:
+            daemon_fd = listening._accept()[0]      # type: ignore[attr-defined]  # what socket.accept calls
+            try:
+                serve(daemon_fd, wake_fd, beat)
+            finally:
+                os.close(daemon_fd)
             _reap_all()
+
+
+def _heart() -> Callable[[], object]:
+    """Return what tells the service manager that the loop goes round; where it wants to know, a timer turns the loop.
+
+    The timer's handler says nothing itself: it runs in a loop that hangs, too.
+    """
+    manager = ServiceManager()
+    if manager.watchdog_s:
+        signal.signal(signal.SIGALRM, lambda _number, _frame: None)
+        signal.setitimer(signal.ITIMER_REAL, manager.watchdog_s / BEATS, manager.watchdog_s / BEATS)
+    return lambda: manager.watchdog(now_s())
 
 
 def _reap_all() -> None:
