@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from oomguard.learn.dataset import Account, make_dataset, read_recordings, stream_recordings
-from oomguard.learn.examples import features_of
-from oomguard.learn.labels import labels_of
+from oomguard.learn.label.examples import features_of
+from oomguard.learn.label.labels import labels_of
 
 SAMPLE = "models/recordings/sample"
 COPIES = 10

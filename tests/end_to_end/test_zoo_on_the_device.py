@@ -26,9 +26,9 @@ if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime")):
     pytest.skip("onnx and onnxruntime are not installed", allow_module_level=True)
 
 from oomguard.learn.dataset import read_recordings
-from oomguard.learn.examples import examples_of
-from oomguard.learn.model import train_model
-from oomguard.learn.recipe import AdaBoost, ElasticNet, Network, RandomForest, Recipe, Settings, Trees
+from oomguard.learn.label.examples import examples_of
+from oomguard.learn.train.model import train_model
+from oomguard.learn.zoo.recipe import AdaBoost, ElasticNet, Network, RandomForest, Recipe, Settings, Trees
 
 Start = Callable[..., Guard]
 HISTORY_S = 60          # the model wants 30 s of window

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from oomguard.learn.bundle.make import train
 from oomguard.learn.dataset import read_recordings
-from oomguard.learn.recipe import read_recipe
-from oomguard.learn.train import train
+from oomguard.learn.zoo.recipe import read_recipe
 
 RECORDINGS = "models/recordings/sample"
 PROGRAMS = ("pagecache", "py-linear", "py-saw", "redis-leak")

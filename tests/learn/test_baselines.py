@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomguard.learn.baselines import (
+from oomguard.learn.evaluate.baselines import (
     EMA_TIME_CONSTANT_S,
     all_baselines,
     earlyoom_score,

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from oomguard.learn.card import essence, table_of, text_of
+from oomguard.learn.bundle.card import essence, table_of, text_of
 
 from . import evaluated
 

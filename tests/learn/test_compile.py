@@ -15,7 +15,7 @@ from treelite.model_builder import Metadata, ModelBuilder, PostProcessorFunc, Tr
 
 from oomguard import features, forest
 from oomguard.errors import BundleError
-from oomguard.learn import compile as compiler
+from oomguard.learn.zoo import compile as compiler
 
 F, K = features.COUNT, forest.CLASSES
 

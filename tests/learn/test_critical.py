@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from oomguard.learn.critical import DEFAULT_RATIO, change_points, own_of, study_of
-from oomguard.learn.histograms import BINS, readings_of
+from oomguard.learn.thresholds.critical import DEFAULT_RATIO, change_points, own_of, study_of
+from oomguard.learn.thresholds.histograms import BINS, readings_of
 
 from .made import quiet_run, run_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from oomguard.learn.histograms import (
+from oomguard.learn.thresholds.histograms import (
     BINS,
     FLAT,
     LEAST_KILLS,

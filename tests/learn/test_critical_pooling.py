@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from oomguard.learn.pooling import STRENGTHS, expit, fleet_of, logit, rate_strength, share_strength, shrunk, unseen
+from oomguard.learn.thresholds.pooling import (
+    STRENGTHS,
+    expit,
+    fleet_of,
+    logit,
+    rate_strength,
+    share_strength,
+    shrunk,
+    unseen,
+)
 
 
 def test_tau_squared_is_that_of_dersimonian_and_laird():

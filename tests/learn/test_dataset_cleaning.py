@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from oomguard.learn.dataset import Account, read_recordings
-from oomguard.learn.labels import UNLABELLED, labels_of
+from oomguard.learn.label.labels import UNLABELLED, labels_of
 
 from .recorded import record, run_row, sample, steady
 

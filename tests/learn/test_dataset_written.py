@@ -20,9 +20,9 @@ from oomguard.errors import NotPermittedError, UsageError
 from oomguard.learn.dataset import digest_of, make_dataset, read_recordings
 from oomguard.learn.dataset.account import DROPPED, REPAIRED
 from oomguard.learn.dataset.card import quiet_s_of
-from oomguard.learn.evaluate import data_of
-from oomguard.learn.examples import features_of
-from oomguard.learn.labels import UNLABELLED, labels_of
+from oomguard.learn.evaluate.compare import data_of
+from oomguard.learn.label.examples import features_of
+from oomguard.learn.label.labels import UNLABELLED, labels_of
 
 from .recorded import record, run_row, sample, steady
 

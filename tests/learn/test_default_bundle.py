@@ -11,9 +11,9 @@ import pytest
 
 from oomguard import features
 from oomguard.forest import unpack
-from oomguard.learn.protocol import tally, track_of
-from oomguard.learn.recipe import read_recipe
-from oomguard.learn.thresholds import margin_of
+from oomguard.learn.protocol.events import tally, track_of
+from oomguard.learn.thresholds.levels import margin_of
+from oomguard.learn.zoo.recipe import read_recipe
 from oomguard.profile import Profile
 from oomguard.series import features_of_run, forecasts_of_run, series_rows
 from oomguard.trust.bundle import load_shipped, shipped_folder

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from oomguard.learn.account import bound_of, false_alarms_of, misses_of, shape_of
-from oomguard.learn.protocol import track_of
+from oomguard.learn.evaluate.account import bound_of, false_alarms_of, misses_of, shape_of
+from oomguard.learn.protocol.events import track_of
 from oomguard.profile import Profile
 
 from .made import LIMIT, killed_run, quiet_run, run_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from oomguard.learn.curves import at_equal_recall, dominance, points_of, shown
-from oomguard.learn.protocol import track_of
+from oomguard.learn.protocol.curves import at_equal_recall, dominance, points_of, shown
+from oomguard.learn.protocol.events import track_of
 
 from .made import killed_run, quiet_run
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oomguard.forecast import Forecast, time_to_limit_s
-from oomguard.learn.quality import calibration_of, time_to_limit_error, times_to_limit
-from oomguard.learn.robust import at_cadence, variants, with_losses
+from oomguard.learn.evaluate.quality import calibration_of, time_to_limit_error, times_to_limit
+from oomguard.learn.evaluate.robust import at_cadence, variants, with_losses
 
 from .made import killed_run, quiet_run, run_of
 

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomguard.learn.protocol import tally, track_of
-from oomguard.learn.sweep import stands_at, summed, sweep
+from oomguard.learn.protocol.events import tally, track_of
+from oomguard.learn.protocol.sweep import stands_at, summed, sweep
 
 from .made import killed_run, run_of
 

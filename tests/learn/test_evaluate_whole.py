@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from oomguard.errors import UsageError
-from oomguard.learn import artefact
-from oomguard.learn.baselines import all_baselines
-from oomguard.learn.crossval import folds_by_device_type
 from oomguard.learn.dataset import read_recordings
-from oomguard.learn.simulate import simulate
-from oomguard.learn.systems import answers_of, baseline_system
-from oomguard.learn.thresholds import Cost, cheapest
+from oomguard.learn.evaluate import artefact
+from oomguard.learn.evaluate.baselines import all_baselines
+from oomguard.learn.evaluate.systems import answers_of, baseline_system
+from oomguard.learn.simulate.runs import simulate
+from oomguard.learn.thresholds.levels import Cost, cheapest
+from oomguard.learn.train.crossval import folds_by_device_type
 
 from . import evaluated
 from .evaluated import PROGRAMS, RECORDINGS

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from oomguard.learn.curves import points_of
-from oomguard.learn.figures import draws_of, figures_of, intervals_of, recall_at_budgets
-from oomguard.learn.protocol import tally, total, track_of
+from oomguard.learn.protocol.curves import points_of
+from oomguard.learn.protocol.events import tally, total, track_of
+from oomguard.learn.protocol.figures import draws_of, figures_of, intervals_of, recall_at_budgets
 
 from .made import killed_run, quiet_run
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from oomguard import features
 from oomguard.forest import MAX_KNOTS, calibrated, check_calibration
-from oomguard.learn import baselines
-from oomguard.learn.calibrate import apply_knots, calibrate_all, fit_knots
-from oomguard.learn.examples import HIDEABLE, Examples, examples_of, hidden, left_out, run_weights, speaks_at
-from oomguard.learn.protocol import tally, track_of
-from oomguard.learn.thresholds import Cost, cheapest, fit_thresholds, margin_of
+from oomguard.learn.evaluate import baselines
+from oomguard.learn.label.examples import HIDEABLE, Examples, examples_of, hidden, left_out, run_weights, speaks_at
+from oomguard.learn.protocol.events import tally, track_of
+from oomguard.learn.thresholds.levels import Cost, cheapest, fit_thresholds, margin_of
+from oomguard.learn.train.calibrate import apply_knots, calibrate_all, fit_knots
 
 from .made import killed_run, quiet_run, run_of
 
@@ -46,7 +46,7 @@ def test_the_cost_weighs_a_miss_against_false_alarms():
 
     def price(score):
         counts = [tally(track_of(run, np.full(len(run.t_s), score)), 0.5) for run in runs]
-        from oomguard.learn.protocol import total
+        from oomguard.learn.protocol.events import total
         return cost.of(total(counts))
 
     assert price(0.0) == 20.0

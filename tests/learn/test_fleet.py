@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from oomguard.errors import UsageError
-from oomguard.learn.critical import study_of
 from oomguard.learn.dataset import read_recordings
 from oomguard.learn.dataset.sources import TABLES
-from oomguard.learn.fleet import ARCHETYPES, PHASES, device_types, is_simulated, run_is_simulated, runs_of
-from oomguard.learn.fleet_tables import TRUTH_FILE, write_fleet
-from oomguard.learn.histograms import FLAT, LEAST_KILLS, NEAR, PREMATURE, UNKNOWN
-from oomguard.learn.simulate import simulate
+from oomguard.learn.simulate.fleet import ARCHETYPES, PHASES, device_types, is_simulated, run_is_simulated, runs_of
+from oomguard.learn.simulate.fleet_tables import TRUTH_FILE, write_fleet
+from oomguard.learn.simulate.runs import simulate
+from oomguard.learn.thresholds.critical import study_of
+from oomguard.learn.thresholds.histograms import FLAT, LEAST_KILLS, NEAR, PREMATURE, UNKNOWN
 
 from .made import quiet_run
 

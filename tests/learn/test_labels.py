@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from oomguard.learn.labels import UNLABELLED, classes_of, labels_of, seconds_since_last, seconds_to_next
+from oomguard.learn.label.labels import UNLABELLED, classes_of, labels_of, seconds_since_last, seconds_to_next
 
 from .made import killed_run, quiet_run, run_of
 

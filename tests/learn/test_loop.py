@@ -15,10 +15,10 @@ import pytest
 from oomguard.cli import main
 from oomguard.errors import NotPermittedError, UsageError
 from oomguard.learn.lab.cell import Cell
-from oomguard.learn.lab.loop import LoopProgress, life_of, planned_s_of, run_loop
-from oomguard.learn.lab.loop_plan import PLATEAU, Setting, Trial, draw_cases, trials_of
-from oomguard.learn.lab.loop_store import LoopStore
-from oomguard.learn.lab.triggers import model_of, policy_of
+from oomguard.learn.lab.loop.loop import LoopProgress, life_of, planned_s_of, run_loop
+from oomguard.learn.lab.loop.plan import PLATEAU, Setting, Trial, draw_cases, trials_of
+from oomguard.learn.lab.loop.store import LoopStore
+from oomguard.learn.lab.loop.triggers import model_of, policy_of
 from oomguard.profile import Profile
 from oomguard.sense.mounts import find_hierarchies
 from oomguard.trust.bundle import load_shipped

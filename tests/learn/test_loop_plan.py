@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from oomguard.errors import UsageError
-from oomguard.learn.lab.loop_plan import (
+from oomguard.learn.lab.loop.plan import (
     LIVES,
     PLATEAU,
     SHAPES,
@@ -19,7 +19,7 @@ from oomguard.learn.lab.loop_plan import (
     live_bytes,
     trials_of,
 )
-from oomguard.learn.lab.triggers import ARMS, policy_of
+from oomguard.learn.lab.loop.triggers import ARMS, policy_of
 
 MIB = 1 << 20
 SETTING = Setting(seed=5, seeds=2, programs=("pythonapp", "redis", "jvm"))

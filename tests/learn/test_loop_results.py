@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from oomguard.learn.lab.loop_figure import figure_of_loop
-from oomguard.learn.lab.loop_plan import Case, Setting, draw_cases, live_bytes
-from oomguard.learn.lab.loop_results import (
+from oomguard.learn.lab.loop.figure import figure_of_loop
+from oomguard.learn.lab.loop.plan import Case, Setting, draw_cases, live_bytes
+from oomguard.learn.lab.loop.results import (
     ENOUGH,
     NOT_ENOUGH,
     PLATEAUS,
@@ -21,7 +21,7 @@ from oomguard.learn.lab.loop_results import (
     was_in_vain,
     weights_of,
 )
-from oomguard.learn.lab.triggers import policy_of
+from oomguard.learn.lab.loop.triggers import policy_of
 
 MIB = 1 << 20
 SETTING = Setting(seed=1, seeds=1, programs=("redis", "pythonapp"), latencies_s=(2.0,))

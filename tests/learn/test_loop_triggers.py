@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from oomguard.errors import UsageError
-from oomguard.learn.baselines import slope_per_s
-from oomguard.learn.lab.triggers import (
+from oomguard.learn.evaluate.baselines import slope_per_s
+from oomguard.learn.lab.loop.triggers import (
     ARMS,
     LINEAR,
     NONE,

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomguard.learn.protocol import SILENT, alarms_of, held_at, tally, total, track_of, two_in_a_row, two_of_three
+from oomguard.learn.protocol.events import (
+    SILENT,
+    alarms_of,
+    held_at,
+    tally,
+    total,
+    track_of,
+    two_in_a_row,
+    two_of_three,
+)
 
 from .made import killed_run, quiet_run, run_of
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from oomguard.decide.levels import level_of
 from oomguard.demo import plot
 from oomguard.forecast import Forecast
-from oomguard.learn.artefact import Said
+from oomguard.learn.evaluate.artefact import Said
 from oomguard.learn.report import Extras, write_report
 from oomguard.learn.report.palette import INK, LEVEL_COLOURS
 from oomguard.learn.report.pictures import svg_of

@@ -9,7 +9,7 @@ import pytest
 
 from oomguard.cli import learn_report as verb
 from oomguard.errors import UsageError
-from oomguard.learn import artefact
+from oomguard.learn.evaluate import artefact
 
 from . import evaluated
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from oomguard.learn import shapes
 from oomguard.learn.dataset import digest_of
-from oomguard.learn.simulate import LIMIT_BYTES, simulate
+from oomguard.learn.simulate import shapes
+from oomguard.learn.simulate.runs import LIMIT_BYTES, simulate
 
 
 @pytest.mark.parametrize("maker", sorted({*shapes.LEAKS, *shapes.QUIET}, key=lambda maker: maker.__name__))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from oomguard.learn.protocol import total
-from oomguard.learn.thresholds import Cost, fit_by_type, margin_of, tally, track_of
+from oomguard.learn.protocol.events import total
+from oomguard.learn.thresholds.levels import Cost, fit_by_type, margin_of, tally, track_of
 
 from .made import killed_run, run_of
 

@@ -9,8 +9,8 @@ import pytest
 
 from oomguard.cli import learn_simulate, learn_thresholds
 from oomguard.errors import UsageError
-from oomguard.learn.critical import study_of
-from oomguard.learn.type_figure import figure_of_types
+from oomguard.learn.thresholds.critical import study_of
+from oomguard.learn.thresholds.figure import figure_of_types
 from oomguard.trust.bundle import load_bundle, load_shipped
 
 from .made import quiet_run
@@ -35,7 +35,7 @@ def fleet(tmp_path_factory):
 @pytest.fixture
 def recorded(monkeypatch):
     """Let the fleet pass for recorded runs, which nothing but a test may do."""
-    monkeypatch.setattr("oomguard.learn.fleet.run_is_simulated", lambda _run: False)
+    monkeypatch.setattr("oomguard.learn.simulate.fleet.run_is_simulated", lambda _run: False)
 
 
 def test_simulate_tells_what_it_planted(tmp_path, capsys):

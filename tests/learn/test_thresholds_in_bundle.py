@@ -12,11 +12,11 @@ import pytest
 from oomguard.act.release import needed_bytes
 from oomguard.briefing import Options, read_briefing, write_briefing
 from oomguard.errors import UsageError
-from oomguard.learn.critical import study_of
+from oomguard.learn.bundle.rebundle import forecasts_of, write_with_thresholds
 from oomguard.learn.dataset import digest_of
-from oomguard.learn.per_type import MOST_HISTOGRAMS, MOST_TYPES, manifest_parts, table_of, told
-from oomguard.learn.rebundle import forecasts_of, write_with_thresholds
-from oomguard.learn.thresholds import Cost, TypeThresholds
+from oomguard.learn.thresholds.critical import study_of
+from oomguard.learn.thresholds.levels import Cost, TypeThresholds
+from oomguard.learn.thresholds.per_type import MOST_HISTOGRAMS, MOST_TYPES, manifest_parts, table_of, told
 from oomguard.settings import model_of, plan_from
 from oomguard.trust.bundle import MANIFEST_MAX_BYTES, load_bundle, load_shipped, shipped_folder
 

@@ -13,14 +13,14 @@ import pytest
 from oomguard import features
 from oomguard.cli import learn as verb
 from oomguard.errors import ConfigError, UsageError
-from oomguard.learn import crossval
-from oomguard.learn.calibrate import calibrated
+from oomguard.learn.bundle.make import train, write_bundle, write_shipped
 from oomguard.learn.dataset import read_recordings
-from oomguard.learn.evaluate import forecasts_of
-from oomguard.learn.examples import features_of, speaks_at
-from oomguard.learn.recipe import read_recipe
-from oomguard.learn.simulate import simulate
-from oomguard.learn.train import train, write_bundle, write_shipped
+from oomguard.learn.evaluate.compare import forecasts_of
+from oomguard.learn.label.examples import features_of, speaks_at
+from oomguard.learn.simulate.runs import simulate
+from oomguard.learn.train import crossval
+from oomguard.learn.train.calibrate import calibrated
+from oomguard.learn.zoo.recipe import read_recipe
 from oomguard.trust.bundle import load_bundle
 
 RECORDINGS = "models/recordings/sample"

@@ -9,13 +9,13 @@ import treelite
 from oomguard import features
 from oomguard.errors import ConfigError
 from oomguard.forest import CLASSES
-from oomguard.learn import compile as compiler
 from oomguard.learn import zoo
-from oomguard.learn.model import Model
-from oomguard.learn.recipe import KINDS, AdaBoost, ElasticNet, Network, RandomForest, Trees, read_recipe
+from oomguard.learn.train.model import Model
+from oomguard.learn.zoo import compile as compiler
 from oomguard.learn.zoo.adaboost import filled
 from oomguard.learn.zoo.graph import scaling_of
 from oomguard.learn.zoo.member import FOREST, ONNX, with_every_class
+from oomguard.learn.zoo.recipe import KINDS, AdaBoost, ElasticNet, Network, RandomForest, Trees, read_recipe
 from oomguard.net import Net
 
 EVERYWHERE = [-np.inf] * features.COUNT, [np.inf] * features.COUNT

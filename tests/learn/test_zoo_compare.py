@@ -13,14 +13,14 @@ import pytest
 
 from oomguard import features
 from oomguard.errors import UsageError
-from oomguard.learn.crossval import Material
+from oomguard.learn.bundle.zoo_compare import train_zoo, zoo_table
 from oomguard.learn.dataset import read_recordings
-from oomguard.learn.examples import examples_of
-from oomguard.learn.latency import latency_of, windows_of
-from oomguard.learn.model import train_model
-from oomguard.learn.recipe import ElasticNet, RandomForest, Recipe, Trees, read_recipe
-from oomguard.learn.tune import tune
-from oomguard.learn.zoo_compare import train_zoo, zoo_table
+from oomguard.learn.evaluate.latency import latency_of, windows_of
+from oomguard.learn.label.examples import examples_of
+from oomguard.learn.train.crossval import Material
+from oomguard.learn.train.model import train_model
+from oomguard.learn.train.tune import tune
+from oomguard.learn.zoo.recipe import ElasticNet, RandomForest, Recipe, Trees, read_recipe
 from oomguard.trust.bundle import load_bundle
 
 RECORDINGS = "models/recordings/sample"
@@ -83,7 +83,7 @@ def test_what_is_judged_was_not_seen(material, monkeypatch):
         seen.append({runs[at].app for at in np.unique(examples.run)})
         return train_model(examples, runs, recipe)
 
-    monkeypatch.setattr("oomguard.learn.tune.train_model", watched)
+    monkeypatch.setattr("oomguard.learn.train.tune.train_model", watched)
     tune(material, [Trees(rounds=1, depth=2)])
     assert len(seen) == 6                                       # every pair of the four is left out once
     assert all(len(apps) == 2 for apps in seen) and len({tuple(sorted(apps)) for apps in seen}) == 6

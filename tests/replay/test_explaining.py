@@ -13,7 +13,7 @@ from recordings import SAMPLE, random_bundle, random_plan, random_samples, run_o
 from oomguard.decide.plan import Action, Condition, Plan, Release, Rule, TargetPlan
 from oomguard.errors import OomguardError, UsageError
 from oomguard.learn.dataset import read_recordings
-from oomguard.learn.protocol import alarms_of, track_of
+from oomguard.learn.protocol.events import alarms_of, track_of
 from oomguard.profile import Profile
 from oomguard.replay.alarms import alarms_in
 from oomguard.replay.explain import Wanted, explain

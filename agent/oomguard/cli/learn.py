@@ -15,8 +15,8 @@ from oomguard.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oomguard.learn.recipe import Recipe
-    from oomguard.learn.train import Trained
+    from oomguard.learn.bundle.make import Trained
+    from oomguard.learn.zoo.recipe import Recipe
 
 MODULES = (learn_lab, learn_simulate, learn_dataset, learn_thresholds, learn_loop, learn_report)
 NAME = "learn"
@@ -66,8 +66,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from oomguard.learn.recipe import read_recipe
-    from oomguard.learn.train import train, write_bundle, write_shipped
+    from oomguard.learn.bundle.make import train, write_bundle, write_shipped
+    from oomguard.learn.zoo.recipe import read_recipe
     from oomguard.trust import bundle
 
     recipe = read_recipe(args.recipe)
@@ -86,8 +86,8 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from oomguard.learn.recipe import read_recipe
-    from oomguard.learn.train import train
+    from oomguard.learn.bundle.make import train
+    from oomguard.learn.zoo.recipe import read_recipe
 
     recipe = read_recipe(args.recipe)
     trained = train(recipe, _progress)
@@ -97,14 +97,14 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _keep(folder: str | None, trained: Trained, recipe: Recipe) -> None:
-    from oomguard.learn import artefact
+    from oomguard.learn.evaluate import artefact
 
     if folder:
         artefact.save(folder, trained.report, trained.runs, trained.systems, recipe.recordings, trained.data_digest)
 
 
 def _zoo(args: argparse.Namespace) -> int:
-    from oomguard.learn.zoo_compare import train_zoo, zoo_table
+    from oomguard.learn.bundle.zoo_compare import train_zoo, zoo_table
 
     report = train_zoo(args.recipes, args.out, _progress)
     print(json.dumps(report, indent=1, allow_nan=False) if args.json else zoo_table(report))
@@ -112,7 +112,7 @@ def _zoo(args: argparse.Namespace) -> int:
 
 
 def _compile(args: argparse.Namespace) -> int:
-    from oomguard.learn import compile as compiler
+    from oomguard.learn.zoo import compile as compiler
 
     if not os.path.isfile(args.model):
         raise UsageError(f"{args.model}: no such file")
@@ -124,7 +124,7 @@ def _compile(args: argparse.Namespace) -> int:
 
 
 def _print_report(report: dict[str, Any], *, as_json: bool) -> None:
-    from oomguard.learn.card import table_of
+    from oomguard.learn.bundle.card import table_of
 
     if as_json:
         print(json.dumps(report, indent=1, allow_nan=False))

@@ -13,9 +13,9 @@ from oomguard.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from oomguard.learn.lab.loop import LoopProgress
-    from oomguard.learn.lab.loop_plan import Case, Setting
-    from oomguard.learn.lab.triggers import Policy
+    from oomguard.learn.lab.loop.loop import LoopProgress
+    from oomguard.learn.lab.loop.plan import Case, Setting
+    from oomguard.learn.lab.loop.triggers import Policy
     from oomguard.trust.bundle import Bundle
 
 NAME = "loop"
@@ -54,8 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do what is missing, then count."""
-    from oomguard.learn.lab.loop_plan import draw_cases
-    from oomguard.learn.lab.triggers import policy_of
+    from oomguard.learn.lab.loop.plan import draw_cases
+    from oomguard.learn.lab.loop.triggers import policy_of
 
     policy = policy_of(args.rules)
     setting = _setting(args)._replace(cooldown_s=policy.rule.cooldown_s)
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _setting(args: argparse.Namespace) -> Setting:
-    from oomguard.learn.lab.loop_plan import Setting
+    from oomguard.learn.lab.loop.plan import Setting
 
     drawn = Setting()
     setting = Setting(
@@ -114,11 +114,11 @@ def _installed(programs: Sequence[str]) -> list[str]:
 
 
 def _loop(args: argparse.Namespace, setting: Setting, cases: list[Case], policy: Policy) -> int:
-    from oomguard.learn.lab.loop import default_jobs, run_loop
-    from oomguard.learn.lab.loop_plan import trials_of
-    from oomguard.learn.lab.loop_results import results_of, table_of
-    from oomguard.learn.lab.loop_store import LoopStore
-    from oomguard.learn.lab.triggers import ARMS, NONE, condition_in_words, model_of
+    from oomguard.learn.lab.loop.loop import default_jobs, run_loop
+    from oomguard.learn.lab.loop.plan import trials_of
+    from oomguard.learn.lab.loop.results import results_of, table_of
+    from oomguard.learn.lab.loop.store import LoopStore
+    from oomguard.learn.lab.loop.triggers import ARMS, NONE, condition_in_words, model_of
     from oomguard.sense.facts import detect_profile
 
     arms = [arm for arm in ARMS if args.arms is None or arm in (*args.arms, NONE)]
@@ -147,13 +147,13 @@ def _bundle(folder: str) -> Bundle:
 
 
 def _draw(path: str, results: dict[str, Any]) -> None:
-    from oomguard.learn.lab.loop_figure import figure_of_loop
+    from oomguard.learn.lab.loop.figure import figure_of_loop
 
     figure_of_loop(results).savefig(path, dpi=120)
 
 
 def _list(cases: list[Case], setting: Setting) -> None:
-    from oomguard.learn.lab.loop_plan import holds_enough, live_bytes
+    from oomguard.learn.lab.loop.plan import holds_enough, live_bytes
 
     for case in cases:
         live = live_bytes(case, setting)

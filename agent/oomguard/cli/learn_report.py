@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw it; return the exit code."""
-    from oomguard.learn.artefact import load, load_said
     from oomguard.learn.dataset import read_recordings
+    from oomguard.learn.evaluate.artefact import load, load_said
     from oomguard.learn.report import Extras, write_report
 
     report = load(args.evaluation)
@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _figure_of_types(runs: list[Any]) -> Any:
     """Return where each device type is killed; None where no run was."""
-    from oomguard.learn.critical import study_of
-    from oomguard.learn.type_figure import figure_of_types
+    from oomguard.learn.thresholds.critical import study_of
+    from oomguard.learn.thresholds.figure import figure_of_types
 
     return figure_of_types(study_of(runs), title="") if any(len(each.kills_s) for each in runs) else None
 

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the fleet; return the exit code."""
     from oomguard.errors import UsageError
-    from oomguard.learn.fleet_tables import write_fleet
+    from oomguard.learn.simulate.fleet_tables import write_fleet
 
     if args.seed < 0:
         raise UsageError(f"--seed {args.seed} is below 0")

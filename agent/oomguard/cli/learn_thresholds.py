@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from oomguard.errors import UsageError
 
 if TYPE_CHECKING:
-    from oomguard.learn.critical import Study
     from oomguard.learn.dataset import Run
-    from oomguard.learn.thresholds import TypeThresholds
+    from oomguard.learn.thresholds.critical import Study
+    from oomguard.learn.thresholds.levels import TypeThresholds
 
 NAME = "thresholds"
 HELP = "learn critical and alarm thresholds per device type from recordings"
@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Learn, tell, draw and write; return the exit code."""
     _check(args)
-    from oomguard.learn.critical import study_of
-    from oomguard.learn.per_type import table_of, told
+    from oomguard.learn.thresholds.critical import study_of
+    from oomguard.learn.thresholds.per_type import table_of, told
 
     runs = _runs(args)
     study = study_of(runs, args.seed)
@@ -70,7 +70,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _runs(args: argparse.Namespace) -> list[Run]:
     from oomguard.learn.dataset import read_recordings
-    from oomguard.learn.fleet import run_is_simulated
+    from oomguard.learn.simulate.fleet import run_is_simulated
 
     runs = [run for folder in args.recordings for run in read_recordings(folder)]
     invented = [run for run in runs if run_is_simulated(run)]
@@ -85,8 +85,8 @@ def _runs(args: argparse.Namespace) -> list[Run]:
 
 
 def _alarms(args: argparse.Namespace, runs: list[Run], study: Study) -> dict[str, TypeThresholds]:
-    from oomguard.learn.rebundle import forecasts_of, global_thresholds, write_with_thresholds
-    from oomguard.learn.thresholds import Cost, fit_by_type
+    from oomguard.learn.bundle.rebundle import forecasts_of, global_thresholds, write_with_thresholds
+    from oomguard.learn.thresholds.levels import Cost, fit_by_type
     from oomguard.trust.bundle import load_bundle, load_shipped
 
     bundle = load_shipped() if args.bundle == "shipped" else load_bundle(args.bundle, allow_unsigned=True)
@@ -101,7 +101,7 @@ def _alarms(args: argparse.Namespace, runs: list[Run], study: Study) -> dict[str
 
 
 def _draw(path: str, study: Study, *, is_simulated: bool) -> None:
-    from oomguard.learn.type_figure import figure_of_types
+    from oomguard.learn.thresholds.figure import figure_of_types
 
     kind = os.path.splitext(path)[1].lower()
     if kind not in (".png", ".svg", ".pdf"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from oomguard.learn.protocol import FAST_CADENCE_S, alarms_of, held_at, two_in_a_row, two_of_three
+from oomguard.learn.protocol.events import FAST_CADENCE_S, alarms_of, held_at, two_in_a_row, two_of_three
 from oomguard.replay.readings import Readings
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from oomguard.forest import HORIZONS_S
 from oomguard.learn.dataset.account import DROPPED, REPAIRED
-from oomguard.learn.labels import HORIZON_S, UNLABELLED
+from oomguard.learn.label.labels import HORIZON_S, UNLABELLED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,7 +106,7 @@ def card_of(sources: Sequence[str], account: Account, summary: Summary, *, data_
 
 
 def quiet_s_of(run: Run) -> float:
-    """Return how many seconds of the event protocol's grid are quiet (protocol.tally counts the same, one by one)."""
+    """Return how many seconds of the event protocol's grid are quiet (events.tally counts the same, one by one)."""
     return max(0.0, math.ceil(max(run.end_s, float(run.t_s[-1])) - HORIZON_S) - math.ceil(run.start_s))
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 IDENTITY = ("boot_id", "device_id", "device_type", "sdk_version", "app", "app_version", "started_at")
 ENDS = ("oom", "exit", "crash", "stopped", "unknown")
 FACT_MOST = 1e18                # no memory is larger
-SIMULATED = "simulated"         # begins the app or the device type of what learn/fleet.py made
+SIMULATED = "simulated"         # begins the app or the device type of what learn/simulate/fleet.py made
 
 
 def device_key(row: Row) -> tuple[str, str]:

@@ -18,8 +18,8 @@ from oomguard.learn.dataset.account import Account
 from oomguard.learn.dataset.card import Card, Summary, card_of
 from oomguard.learn.dataset.recordings import stream_recordings
 from oomguard.learn.dataset.run import Digest
-from oomguard.learn.examples import features_of
-from oomguard.learn.labels import UNLABELLED, labels_of
+from oomguard.learn.label.examples import features_of
+from oomguard.learn.label.labels import UNLABELLED, labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

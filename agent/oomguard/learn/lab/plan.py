@@ -1,6 +1,6 @@
 """Which runs the lab does: drawn from a catalogue and a seed, the same ones every time.
 
-A run's curve is one of learn/simulate/shapes.py: a leak must reach its limit within the planned time, a quiet one must not.
+A run's curve is one of simulate/shapes.py: a leak must reach its limit within the planned time, a quiet one must not.
 Whether it is killed is then the kernel's affair, not ours. Run lengths of both kinds are drawn from the same range,
 and start-up looks alike, so that age tells nothing of the outcome.
 """

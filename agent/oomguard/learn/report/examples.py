@@ -10,7 +10,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from oomguard.learn.account import UNTOLD, bound_of
+from oomguard.learn.evaluate.account import UNTOLD, bound_of
 from oomguard.learn.report.palette import INK, KILLED, LEVEL_COLOURS
 from oomguard.learn.report.run_curves import Drawn, curve_svg, thinned
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from oomguard.learn.evaluate import HIDDEN, MODEL
-from oomguard.learn.protocol import LEADS_S
+from oomguard.learn.evaluate.compare import HIDDEN, MODEL
+from oomguard.learn.protocol.events import LEADS_S
 from oomguard.learn.report import charts, checks, words
 from oomguard.learn.report.examples import card_of, choose, figure_of_examples
 from oomguard.learn.report.palette import LEVEL_COLOURS
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from oomguard.learn.artefact import Said
     from oomguard.learn.dataset import Run
+    from oomguard.learn.evaluate.artefact import Said
 
 PAGE, PICTURES = "report.html", "pictures"
 MOST_CARDS = 400            # of misses, and of false alarms; the rest is counted
@@ -33,7 +33,7 @@ class Extras(NamedTuple):
 
     zoo: Mapping[str, Mapping[str, Any]] = {}           # rows as in report["systems"], by the same protocol
     loop: Sequence[Mapping[str, Any]] = ()              # closed loop: arm, hook_s, averted_ratio, interval …
-    types: Figure | None = None                         # critical.figure_of_types
+    types: Figure | None = None                         # thresholds/figure.py
     data_card: str = ""                                 # what the dataset dropped and why
     title: str = "oomguard: how well it sees a kill coming"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from oomguard.learn.evaluate import HIDDEN, MODEL
+from oomguard.learn.evaluate.compare import HIDDEN, MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,15 +10,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from oomguard.learn.recipe import AdaBoost, ElasticNet, Network, RandomForest, Trees
 from oomguard.learn.zoo.member import with_every_class
+from oomguard.learn.zoo.recipe import AdaBoost, ElasticNet, Network, RandomForest, Trees
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from oomguard.learn.recipe import Settings
     from oomguard.learn.zoo.member import Member
+    from oomguard.learn.zoo.recipe import Settings
 
 MODULES: dict[type[Settings], str] = {
     Trees: "boosted_trees", AdaBoost: "adaboost", RandomForest: "random_forest", Network: "ann",

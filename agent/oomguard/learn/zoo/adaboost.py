@@ -15,13 +15,13 @@ import numpy as np
 from sklearn.ensemble import AdaBoostClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from oomguard.learn import compile as compiler
+from oomguard.learn.zoo import compile as compiler
 from oomguard.learn.zoo.member import FOREST, Compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from oomguard.learn.recipe import AdaBoost
+    from oomguard.learn.zoo.recipe import AdaBoost
 
 # AdaBoostClassifier takes no NaN: unknown is far below every value, so it goes left at every split. No feature comes
 # near it (ratios of a limit, capped seconds), and a split between the two is a question whether the value is known.

@@ -17,7 +17,7 @@ from oomguard.learn.zoo.member import ONNX, Compiled
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from oomguard.learn.recipe import Network
+    from oomguard.learn.zoo.recipe import Network
 
 
 @dataclass(frozen=True, slots=True)

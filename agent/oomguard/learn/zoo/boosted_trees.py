@@ -16,13 +16,13 @@ import xgboost
 from oomguard import features
 from oomguard.errors import ConfigError
 from oomguard.forest import CLASSES, HORIZONS_S
-from oomguard.learn import compile as compiler
+from oomguard.learn.zoo import compile as compiler
 from oomguard.learn.zoo.member import FOREST, Compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from oomguard.learn.recipe import Trees
+    from oomguard.learn.zoo.recipe import Trees
 
 
 SOFTMAX, SURVIVAL = "softmax", "survival"

@@ -17,7 +17,7 @@ from oomguard.learn.zoo.member import ONNX, Compiled
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from oomguard.learn.recipe import ElasticNet
+    from oomguard.learn.zoo.recipe import ElasticNet
 
 TOLERANCE = 1e-3
 

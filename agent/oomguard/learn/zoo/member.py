@@ -11,7 +11,7 @@ from oomguard.forest import CLASSES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from oomguard.learn.recipe import Settings
+    from oomguard.learn.zoo.recipe import Settings
 
 FOREST, ONNX = "forest.bin", "model.onnx"
 NEXT_TO_NOTHING = 1e-6      # of a mean row's weight

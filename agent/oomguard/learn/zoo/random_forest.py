@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
-from oomguard.learn import compile as compiler
+from oomguard.learn.zoo import compile as compiler
 from oomguard.learn.zoo.member import FOREST, Compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from oomguard.learn.recipe import RandomForest
+    from oomguard.learn.zoo.recipe import RandomForest
 
 
 @dataclass(frozen=True, slots=True)
