@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.errors import OomguardError
 from oomguard.learn.lab.chamber import Chamber
+from oomguard.learn.lab.ctrl_c import CtrlC
 from oomguard.learn.lab.swap import swap_of
 from oomguard.sense.machine import Machine
 
@@ -47,11 +48,12 @@ def record(plans: list[RunPlan], store: Store, jobs: int, tell: Callable[[Progre
         tell: told about once a second, and whenever a run has ended.
     """
     done = store.done()
-    lab = _Lab([plan for plan in plans if plan.run_id not in done], len(done), store, jobs, tell)
-    try:
-        return lab.run()
-    finally:
-        lab.close()
+    with CtrlC() as ctrl_c:
+        lab = _Lab([plan for plan in plans if plan.run_id not in done], len(done), store, jobs, tell)
+        try:
+            return lab.run(ctrl_c)
+        finally:
+            lab.close()
 
 
 class _Lab:
@@ -67,8 +69,9 @@ class _Lab:
         self._swap = swap_of(_first_kind(waiting), os.path.abspath(store.folder))
         self._closing: list[threading.Thread] = []
 
-    def run(self) -> Progress:
+    def run(self, ctrl_c: CtrlC) -> Progress:
         while self._waiting or self._due:
+            ctrl_c.check()
             now_s = time.monotonic()
             if now_s - self._started_s >= START_GAP_S and self._may_start():
                 self._start_one(now_s)

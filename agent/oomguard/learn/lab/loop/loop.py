@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oomguard.errors import OomguardError
+from oomguard.learn.lab.ctrl_c import CtrlC
 from oomguard.learn.lab.loop.life import ALIVE, CADENCE_S, CRASH, FAILED, OOM, Life
 from oomguard.learn.lab.loop.plan import unguarded_s
 from oomguard.learn.lab.loop.triggers import NONE
@@ -79,11 +80,12 @@ def run_loop(trials: list[Trial], setting: Setting, store: LoopStore, policy: Po
         jobs: how many side by side, if memory allows.
         tell: told about once a second, and whenever a trial has ended.
     """
-    loop = _Loop(trials, setting, store, policy, model, jobs, tell)
-    try:
-        return loop.run()
-    finally:
-        loop.close()
+    with CtrlC() as ctrl_c:
+        loop = _Loop(trials, setting, store, policy, model, jobs, tell)
+        try:
+            return loop.run(ctrl_c)
+        finally:
+            loop.close()
 
 
 def default_jobs() -> int:
@@ -112,8 +114,9 @@ class _Loop:
         self._started_s, self._told_s = -START_GAP_S, 0.0
         self._closing: list[threading.Thread] = []
 
-    def run(self) -> LoopProgress:
+    def run(self, ctrl_c: CtrlC) -> LoopProgress:
         while self._waiting or self._lives:
+            ctrl_c.check()
             now_s = time.monotonic()
             if now_s - self._started_s >= START_GAP_S and self._may_start():
                 self._start_one(now_s)
