@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from adapting import AGENT, run
 
+from inside import AGENT, run
 from oomguard.adaptors import entries, kept, libraries, memo, process, sqlite, stores
 from oomguard.adaptors.size import OBJECTS_MOST
 

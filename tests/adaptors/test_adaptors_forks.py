@@ -9,9 +9,10 @@ import threading
 from typing import Any
 
 import pytest
-from adapting import ask, until
+from adapting import ask
 
 import oomguard
+from inside import until
 from oomguard.adaptors import Entries, Garbage
 from oomguard.adaptors.adaptor import Adaptor
 

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from adapting import AGENT, run
+
+from inside import AGENT, run
 
 PROGRAM = str(Path(__file__).with_name("yields.py"))
 MIB = 1 << 20

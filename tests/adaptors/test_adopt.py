@@ -18,9 +18,10 @@ from typing import Any
 import cachetools
 import pyarrow
 import pytest
-from adapting import URGENT, ask, run, until
+from adapting import ask
 
 import oomguard
+from inside import always_asked, run, until
 from oomguard import adaptors
 from oomguard.errors import UsageError
 
@@ -35,7 +36,7 @@ def block() -> bytes:
 def urgent(tmp_path: Path) -> str:
     """Return a rule file by which everything is always asked for."""
     path = tmp_path / "urgent.yaml"
-    path.write_text(URGENT)
+    path.write_text(always_asked("all"))
     return str(path)
 
 

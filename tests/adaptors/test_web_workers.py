@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from adapting import AGENT, until
 
+from inside import AGENT, until
 from oomguard.enclosure import Enclosure
 from oomguard.errors import NotPermittedError
 

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from embedding import URGENT, Events, until
+from embedding import URGENT, Events
+
+from inside import until
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from embedding import AGENT, run
+from embedding import run
 
+from inside import AGENT
 from oomguard.decide.rules import parse_rules, undeclared_hooks
 
 TEXT = (Path(__file__).parents[2] / "docs" / "embed.md").read_text()

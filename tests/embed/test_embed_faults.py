@@ -11,9 +11,10 @@ import weakref
 from pathlib import Path
 
 import pytest
-from embedding import AGENT, Events, run, until
+from embedding import Events, run
 
 import oomguard
+from inside import AGENT, until
 from oomguard.embed import courier as courier_module
 from oomguard.embed.courier import WAITING_MOST, Courier
 from oomguard.embed.engine import MISTAKES_MOST

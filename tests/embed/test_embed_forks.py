@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from embedding import run, until
+from embedding import run
 
 import oomguard
+from inside import until
 from oomguard.embed.lives import QUIET
 
 # pytest's process has threads of its own; a fork of it is what is tested here.

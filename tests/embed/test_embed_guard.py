@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from embedding import URGENT, Events, run, until
+from embedding import URGENT, Events, run
 
 import oomguard
+from inside import until
 from oomguard.act.hooks import Request
 
 MIB = 1 << 20

@@ -7,9 +7,8 @@ import gc
 import select
 import threading
 
-from embedding import until
-
 import oomguard
+from inside import until
 from oomguard.embed.levels import KEPT_MOST, Audience, LevelChange, Levels
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from embedding import AGENT
 
+from inside import AGENT
 from oomguard.enclosure import Enclosure
 from oomguard.errors import NotPermittedError
 
