@@ -86,6 +86,9 @@ def test_the_units_agree_with_the_code() -> None:
     users = re.findall(r"^u (\S+)", (DEPLOY / "sysusers.conf").read_text(), re.MULTILINE)
     assert users == [*setting(GUARD, "User"), *setting(HOOKS, "User")]
     assert setting(DEPLOY / "oomguard-hooks.socket", "SocketUser") == setting(GUARD, "User")
+    soak = re.search(r"^NICE = (-?\d+)", (DEPLOY.parents[1] / "bench/soak/site.py").read_text(), re.MULTILINE)
+    assert soak is not None
+    assert setting(GUARD, "Nice") == [soak[1]]
 
 
 def test_the_guards_options_are_those_of_run(capsys: pytest.CaptureFixture[str]) -> None:
