@@ -16,10 +16,10 @@ int64_t floor_ns(const Forest *forest, const struct window *const *windows, cons
 int64_t walk_ns(const Forest *forest, const float *rows, int64_t n, double *margins)
 {
     struct timespec start, end;
-    uint32_t twice[2 * MAX_FEATURES];
+    uint32_t twice[2 * FEATURES];
     clock_gettime(CLOCK_MONOTONIC, &start);
     for (int64_t i = 0; i < n; i++) {
-        fold_unknown(rows + i * FEATURES, FEATURES, twice);
+        fold_unknown(rows + i * FEATURES, twice);
         walk(forest, twice, margins);
     }
     clock_gettime(CLOCK_MONOTONIC, &end);
@@ -43,8 +43,9 @@ int64_t cold_ns(const Forest *forest, const struct window *const *windows, const
     for (int64_t i = 0; i < n; i++) {
         struct timespec start, end;
         flush(windows[i], sizeof(struct window));
-        flush(forest->nodes, trees * inner * sizeof(struct node));
-        flush(forest->leaves, trees * (inner + 1) * forest->head.leaf_size * sizeof(float));
+        flush(forest->leaves, trees * (inner + 1) * forest->head.leaf_size * sizeof *forest->leaves);
+        flush(forest->thresholds, trees * inner * sizeof *forest->thresholds);
+        flush(forest->places, trees * inner * sizeof *forest->places);
         clock_gettime(CLOCK_MONOTONIC, &start);
         score(forest, windows[i], facts[i], out + i * HORIZONS);
         clock_gettime(CLOCK_MONOTONIC, &end);

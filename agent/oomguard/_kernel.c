@@ -16,6 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#ifdef __SSE__
+#include <xmmintrin.h>
+#endif
 
 /* ---- the window (window.py) ---- */
 
@@ -116,10 +119,21 @@ static const double SPAN_S[SPANS] = {5, 10, 30, 60, 120, 300};
 static const double FAR_S = 3600.0, SINCE_RELEASE_CAP_S = 300.0, PAGE_BYTES = 4096.0;
 enum static_fact { RAM, SWAP, CORES, CACHE, BUFFERS, HEAP, BOUND_KIND, STATICS };
 
-struct span { double n, x, xx, y, xy, yy, low, high; int oldest; };
-
+/* Four lanes are 32 bytes: one register of AVX2, two of SSE2 and NEON. Every lane rounds as C does, so the bits are the
+ * same whichever is chosen. What is INLINED is compiled once for each. */
 typedef double four __attribute__((vector_size(32)));
+typedef int64_t four_flags __attribute__((vector_size(32)));
 typedef float four_narrow __attribute__((vector_size(16)));
+typedef int32_t four_narrow_flags __attribute__((vector_size(16)));
+#define INLINED static inline __attribute__((always_inline))
+
+struct sums { four x, xx, y, xy, yy; four_narrow lows, highs; };
+
+/* Over the blocks of each span: x is time and y headroom, both against the newest block. */
+struct spans {
+    double n[SPANS], x[SPANS], xx[SPANS], y[SPANS], xy[SPANS], yy[SPANS], low[SPANS], high[SPANS];
+    int oldest[SPANS];          /* slot of the oldest block in it */
+};
 
 struct view {                   /* a window as the features see it */
     const struct window *w;
@@ -127,7 +141,7 @@ struct view {                   /* a window as the features see it */
     double t_s, limit, headroom;
 };
 
-static inline int slot_of(const struct view *view, int back)
+INLINED int slot_of(const struct view *view, int back)
 {
     if (back == 0) return view->newest;
     int slot = view->base - back + 1;
@@ -164,139 +178,188 @@ static int look(struct view *view, const struct window *w)
     return 1;
 }
 
-static inline double age_of(const struct view *view, int back) { return view->t_s - view->w->wide[T_S][slot_of(view, back)]; }
+INLINED double age_of(const struct view *view, int back) { return view->t_s - view->w->wide[T_S][slot_of(view, back)]; }
 
-/* How many blocks, counted from the newest, are at most span_s old. Blocks come about once a second, so the place is
- * guessed from the average and then walked to. */
-static int within(const struct view *view, double span_s, double oldest_age_s, int at_least)
+/* How many blocks, counted from the newest, are at most span_s old, where not all are. Blocks come about once a second,
+ * so the place is guessed from the average and then walked to. */
+INLINED int within(const struct view *view, double span_s, int guess, int at_least)
 {
-    int n = view->blocks;
-    if (oldest_age_s <= span_s) return n;
-    int at = (int)(span_s / oldest_age_s * n);
-    if (at < at_least) at = at_least;
-    if (at > n - 1) at = n - 1;
+    int at = guess < at_least ? at_least : guess > view->blocks - 1 ? view->blocks - 1 : guess;
     while (at > at_least && age_of(view, at - 1) > span_s) at--;
-    while (at < n && age_of(view, at) <= span_s) at++;
+    while (age_of(view, at) <= span_s) at++;
     return at;
 }
 
-static void sum_stretch(const struct view *view, int from, int to, struct span *total)
+/* The lesser, the greater of each lane; the second where one is unknown. */
+INLINED four_narrow lesser(four_narrow a, four_narrow b)
 {
-    const struct window *w = view->w;
-    four x_sum = {0}, xx_sum = {0}, y_sum = {0}, xy_sum = {0}, yy_sum = {0};
-    double low = total->low, high = total->high;
-    const double *times = w->wide[T_S];
-    const float *headrooms = w->narrow[HEADROOM], *leasts = w->narrow[LEAST_HEADROOM];
-    four t_now = {view->t_s, view->t_s, view->t_s, view->t_s};
-    four h_now = {view->headroom, view->headroom, view->headroom, view->headroom};
-    four lows = {low, low, low, low}, highs = {high, high, high, high};
-    int at = from;
-    for (; at + 4 <= to; at += 4) {
-        four x, y, least;
-        int last = view->base - at - 2;      /* slot of block at + 3, the oldest of the four */
-        if (at > 0 && (last >= 0 || last + 3 < 0)) {
-            if (last < 0) last += CAPACITY;
-            four_narrow h, l;
-            memcpy(&x, times + last, sizeof x);
-            memcpy(&h, headrooms + last, sizeof h);
-            memcpy(&l, leasts + last, sizeof l);
-            y = __builtin_convertvector(h, four);
-            least = __builtin_convertvector(l, four);
-        } else {                             /* the newest block or the seam of the ring is among them */
-            for (int lane = 0; lane < 4; lane++) {
-                int slot = slot_of(view, at + 3 - lane);
-                x[lane] = times[slot];
-                y[lane] = headrooms[slot];
-                least[lane] = leasts[slot];
+#ifdef __SSE__
+    return _mm_min_ps(a, b);
+#else
+    four_narrow_flags is_less = a < b;
+    return (four_narrow)(((four_narrow_flags)a & is_less) | ((four_narrow_flags)b & ~is_less));
+#endif
+}
+
+INLINED four_narrow greater(four_narrow a, four_narrow b)
+{
+#ifdef __SSE__
+    return _mm_max_ps(a, b);
+#else
+    four_narrow_flags is_more = a > b;
+    return (four_narrow)(((four_narrow_flags)a & is_more) | ((four_narrow_flags)b & ~is_more));
+#endif
+}
+
+INLINED double least_of(four_narrow v)
+{
+    float a = v[0] < v[1] ? v[0] : v[1], b = v[2] < v[3] ? v[2] : v[3];
+    return a < b ? a : b;
+}
+
+INLINED double greatest_of(four_narrow v)
+{
+    float a = v[0] > v[1] ? v[0] : v[1], b = v[2] > v[3] ? v[2] : v[3];
+    return a > b ? a : b;
+}
+
+INLINED double total_of(const four *v) { return ((*v)[3] + (*v)[2]) + ((*v)[1] + (*v)[0]); }
+
+INLINED void add_four(struct sums *s, const struct view *view, const four *t_s, four_narrow headroom, four_narrow least)
+{
+    four x = *t_s - view->t_s, y = __builtin_convertvector(headroom, four) - view->headroom;
+    s->x += x;
+    s->xx += x * x;
+    s->y += y;
+    s->xy += x * y;
+    s->yy += y * y;
+    s->lows = lesser(least, s->lows);
+    s->highs = greater(headroom, s->highs);
+}
+
+/* Add the blocks `from` to `to`, counted from the newest, four at a time; the last lane has the newest of them, as the
+ * ring lies in memory. Lows and highs are of headroom itself: rounding keeps the order, so today's is taken off later. */
+INLINED void sum_stretch(struct sums *s, const struct view *view, int from, int to)
+{
+    const double *times = view->w->wide[T_S];
+    const float *headrooms = view->w->narrow[HEADROOM], *leasts = view->w->narrow[LEAST_HEADROOM];
+    const int newest = view->newest;
+    s->x = s->xx = s->y = s->xy = s->yy = (four){0};
+    for (int at = from; at < to;) {
+        int oldest = view->base - at - 2, fours = (to - at) / 4;        /* the slot of the oldest of the next four */
+        if (oldest < -3) oldest += CAPACITY;
+        if (fours > oldest / 4 + 1) fours = oldest / 4 + 1;
+        if (fours > 0 && oldest >= 0 && (at > 0 || newest == oldest + 3)) {
+            const double *t = times + oldest;
+            const float *h = headrooms + oldest, *l = leasts + oldest;
+            for (const float *end = h - 4 * fours; h != end; t -= 4, h -= 4, l -= 4) {
+                four t_s;
+                four_narrow headroom, least;
+                memcpy(&t_s, t, sizeof t_s);
+                memcpy(&headroom, h, sizeof headroom);
+                memcpy(&least, l, sizeof least);
+                add_four(s, view, &t_s, headroom, least);
             }
-        }
-        x -= t_now;
-        y -= h_now;
-        least -= h_now;
-        x_sum += x;
-        xx_sum += x * x;
-        y_sum += y;
-        xy_sum += x * y;
-        yy_sum += y * y;
-        for (int lane = 0; lane < 4; lane++) {
-            lows[lane] = least[lane] < lows[lane] ? least[lane] : lows[lane];
-            highs[lane] = y[lane] > highs[lane] ? y[lane] : highs[lane];
+            at += 4 * fours;
+        } else {    /* the ring's seam or a newest block apart lies within, or fewer are left: the newest adds nothing */
+            int a = at + 3 < to ? slot_of(view, at + 3) : newest, b = at + 2 < to ? slot_of(view, at + 2) : newest;
+            int c = at + 1 < to ? slot_of(view, at + 1) : newest, d = slot_of(view, at);
+            four t_s = {times[a], times[b], times[c], times[d]};
+            add_four(s, view, &t_s, (four_narrow){headrooms[a], headrooms[b], headrooms[c], headrooms[d]},
+                     (four_narrow){leasts[a], leasts[b], leasts[c], leasts[d]});
+            at += 4;
         }
     }
-    for (int lane = 0; lane < 4; lane++) {
-        low = lows[lane] < low ? lows[lane] : low;
-        high = highs[lane] > high ? highs[lane] : high;
-    }
-    for (int lane = 3; at < to; at++, lane--) {
-        int slot = slot_of(view, at);
-        double x = times[slot] - view->t_s, y = headrooms[slot] - view->headroom, least = leasts[slot] - view->headroom;
-        x_sum[lane] += x;
-        xx_sum[lane] += x * x;
-        y_sum[lane] += y;
-        xy_sum[lane] += x * y;
-        yy_sum[lane] += y * y;
-        low = least < low ? least : low;
-        high = y > high ? y : high;
-    }
-    total->n = to;
-    total->x += (x_sum[3] + x_sum[2]) + (x_sum[1] + x_sum[0]);
-    total->xx += (xx_sum[3] + xx_sum[2]) + (xx_sum[1] + xx_sum[0]);
-    total->y += (y_sum[3] + y_sum[2]) + (y_sum[1] + y_sum[0]);
-    total->xy += (xy_sum[3] + xy_sum[2]) + (xy_sum[1] + xy_sum[0]);
-    total->yy += (yy_sum[3] + yy_sum[2]) + (yy_sum[1] + yy_sum[0]);
-    total->low = low;
-    total->high = high;
-    total->oldest = slot_of(view, to - 1);
 }
 
-static double slope_of(const struct span *s)
+INLINED void sum_spans(struct spans *spans, const struct view *view)
 {
-    double spread = s->n * s->xx - s->x * s->x;
-    return s->n > 1 && spread > 0 ? (s->n * s->xy - s->x * s->y) / spread : NAN;
+    const double oldest_age_s = age_of(view, view->blocks - 1), blocks_per_s = view->blocks / oldest_age_s;
+    const float here = view->w->narrow[HEADROOM][view->newest];
+    double x = 0, xx = 0, y = 0, xy = 0, yy = 0;
+    struct sums s;
+    s.lows = s.highs = (four_narrow){here, here, here, here};
+    for (int i = 0, done = 0; i < SPANS; i++) {
+        int is_all = oldest_age_s <= SPAN_S[i];
+        int to = is_all ? view->blocks : within(view, SPAN_S[i], (int)(SPAN_S[i] * blocks_per_s), done);
+        if (to > done) {
+            sum_stretch(&s, view, done, to);
+            x += total_of(&s.x);
+            xx += total_of(&s.xx);
+            y += total_of(&s.y);
+            xy += total_of(&s.xy);
+            yy += total_of(&s.yy);
+            done = to;
+        }
+        spans->n[i] = to;
+        spans->x[i] = x;
+        spans->xx[i] = xx;
+        spans->y[i] = y;
+        spans->xy[i] = xy;
+        spans->yy[i] = yy;
+        spans->low[i] = least_of(s.lows) - view->headroom;
+        spans->high[i] = greatest_of(s.highs) - view->headroom;
+        spans->oldest[i] = slot_of(view, to - 1);
+    }
 }
 
-static double straight_line_s(double room, double slope)
+/* No branch on data from here on: both ways are computed and one is taken. */
+INLINED double slope_of(const struct spans *s, int i)
 {
-    if (isnan(slope) || isnan(room)) return NAN;
-    if (!(slope < 0)) return FAR_S;
+    double spread = s->n[i] * s->xx[i] - s->x[i] * s->x[i], slope = (s->n[i] * s->xy[i] - s->x[i] * s->y[i]) / spread;
+    return s->n[i] > 1 && spread > 0 ? slope : NAN;
+}
+
+INLINED double straight_line_s(double room, double slope)
+{
     double seconds = (room > 0 ? room : 0.0) / -slope;
-    return seconds > FAR_S ? FAR_S : seconds;
+    seconds = seconds > FAR_S ? FAR_S : seconds;
+    seconds = slope < 0 ? seconds : FAR_S;
+    return isnan(slope) || isnan(room) ? NAN : seconds;
 }
 
-static double spread_of(const struct span *s, double slope)
+INLINED double spread_of(const struct spans *s, int i, double slope)
 {
-    if (isnan(slope)) return NAN;
-    double mean_y = s->y / s->n;
-    double variance = (s->yy - mean_y * s->y - slope * (s->xy - s->x * mean_y)) / s->n;
-    return variance > 0 ? sqrt(variance) : 0.0;
+    double mean_y = s->y[i] / s->n[i];
+    double variance = (s->yy[i] - mean_y * s->y[i] - slope * (s->xy[i] - s->x[i] * mean_y)) / s->n[i];
+    double deviation = sqrt(variance > 0 ? variance : 0.0);
+    return isnan(slope) ? NAN : deviation;
 }
 
-static double mean_of(const struct span *s) { return s->n > 1 ? s->y / s->n : NAN; }
+INLINED double mean_of(const struct spans *s, int i) { return s->n[i] > 1 ? s->y[i] / s->n[i] : NAN; }
 
-static double rate_of(const struct view *view, int counter, const struct span *s)
-{
-    const double *column = view->w->wide[counter];
-    double rise = column[view->newest] - column[s->oldest], elapsed_s = view->t_s - view->w->wide[T_S][s->oldest];
-    return elapsed_s > 0 && rise >= 0 ? rise / elapsed_s : NAN;
-}
-
-static double growth_of(const struct view *view, int signal, const struct span *s)
+INLINED double growth_of(const struct view *view, int signal, int then)
 {
     const float *column = view->w->narrow[signal];
-    double elapsed_s = view->t_s - view->w->wide[T_S][s->oldest];
-    double rise = (double)column[view->newest] - (double)column[s->oldest];
-    return elapsed_s > 0 ? rise / elapsed_s : NAN;
+    double elapsed_s = view->t_s - view->w->wide[T_S][then];
+    double rate = ((double)column[view->newest] - (double)column[then]) / elapsed_s;
+    return elapsed_s > 0 ? rate : NAN;
 }
 
-static double capped(double seconds, double cap_s) { return seconds > cap_s ? cap_s : seconds; }
+/* The four counters' rates since the block `then`; NaN where one fell: it was reset. */
+INLINED void rates_of(const struct view *view, int then, double per_limit, float *out)
+{
+    const double *some = view->w->wide[PSI_SOME], *full = view->w->wide[PSI_FULL];
+    const double *refaults = view->w->wide[REFAULTS], *faults = view->w->wide[MAJOR_FAULTS];
+    const int now = view->newest;
+    const double elapsed_s = view->t_s - view->w->wide[T_S][then];
+    four rise = (four){some[now], full[now], refaults[now], faults[now]} - (four){some[then], full[then], refaults[then], faults[then]};
+    four rate = rise / elapsed_s * (four){1e-6, 1e-6, PAGE_BYTES, 1.0} * (four){1.0, 1.0, per_limit, 1.0};
+    four_flags is_known = (rise >= 0.0) & -(int64_t)(elapsed_s > 0);
+    rate = (four)(((four_flags)rate & is_known) | ((four_flags)(four){NAN, NAN, NAN, NAN} & ~is_known));
+    four_narrow narrow = __builtin_convertvector(rate, four_narrow);
+    memcpy(out, &narrow, sizeof narrow);
+}
 
-static void features_of(const struct view *view, const double *facts, float *out)
+INLINED double capped(double seconds, double cap_s) { return seconds > cap_s ? cap_s : seconds; }
+
+INLINED void features_in_lanes(const struct view *view, const double *facts, float *out)
 {
     const struct window *w = view->w;
     const double per_limit = 1.0 / view->limit;
     const int newest = view->newest;
-    struct span spans[SPANS], total = {0};
-    double slopes[SPANS];
+    struct spans spans;
+    double slopes[SPANS], lines_s[SPANS], deviations[SPANS];
     float *f = out;
 
     *f++ = (float)(view->headroom * per_limit);
@@ -307,18 +370,16 @@ static void features_of(const struct view *view, const double *facts, float *out
     *f++ = (float)((double)w->narrow[SWAP_FREE][newest] * per_limit);
     *f++ = (float)((double)w->narrow[EVICTABLE][newest] * per_limit);
 
-    double oldest_age_s = age_of(view, view->blocks - 1);
-    for (int i = 0, done = 0; i < SPANS; i++) {
-        int to = within(view, SPAN_S[i], oldest_age_s, done);
-        if (to > done) sum_stretch(view, done, to, &total);
-        done = to;
-        spans[i] = total;
-        double slope = slopes[i] = slope_of(&total);
-        *f++ = (float)(slope * per_limit);
-        *f++ = (float)straight_line_s(view->headroom, slope);
-        *f++ = (float)(spread_of(&total, slope) * per_limit);
-        *f++ = (float)(total.n > 1 ? total.high * per_limit : NAN);
-        *f++ = (float)(total.n > 1 ? -total.low * per_limit : NAN);
+    sum_spans(&spans, view);
+    for (int i = 0; i < SPANS; i++) slopes[i] = slope_of(&spans, i);
+    for (int i = 0; i < SPANS; i++) lines_s[i] = straight_line_s(view->headroom, slopes[i]);
+    for (int i = 0; i < SPANS; i++) deviations[i] = spread_of(&spans, i, slopes[i]) * per_limit;
+    for (int i = 0; i < SPANS; i++) {
+        *f++ = (float)(slopes[i] * per_limit);
+        *f++ = (float)lines_s[i];
+        *f++ = (float)deviations[i];
+        *f++ = (float)(spans.n[i] > 1 ? spans.high[i] * per_limit : NAN);
+        *f++ = (float)(spans.n[i] > 1 ? -spans.low[i] * per_limit : NAN);
     }
     *f++ = (float)((slopes[0] - slopes[2]) * per_limit);
     *f++ = (float)((slopes[1] - slopes[3]) * per_limit);
@@ -332,19 +393,14 @@ static void features_of(const struct view *view, const double *facts, float *out
         last_three = (one + two) / 3.0;
     }
     *f++ = (float)(last_three * per_limit);
-    *f++ = (float)((mean_of(&spans[1]) - mean_of(&spans[3])) * per_limit);
+    *f++ = (float)((mean_of(&spans, 1) - mean_of(&spans, 3)) * per_limit);
 
-    for (int i = 1; i < SPANS; i += 2) {
-        *f++ = (float)(rate_of(view, PSI_SOME, &spans[i]) * 1e-6);
-        *f++ = (float)(rate_of(view, PSI_FULL, &spans[i]) * 1e-6);
-        *f++ = (float)(rate_of(view, REFAULTS, &spans[i]) * PAGE_BYTES * per_limit);
-        *f++ = (float)rate_of(view, MAJOR_FAULTS, &spans[i]);
-    }
-    *f++ = (float)(growth_of(view, USED, &spans[2]) * per_limit);
-    *f++ = (float)(growth_of(view, USED, &spans[4]) * per_limit);
-    *f++ = (float)(growth_of(view, CHARGED, &spans[2]) * per_limit);
-    *f++ = (float)(growth_of(view, CHARGED, &spans[4]) * per_limit);
-    *f++ = (float)(growth_of(view, KERNEL, &spans[4]) * per_limit);
+    for (int i = 1; i < SPANS; i += 2, f += 4) rates_of(view, spans.oldest[i], per_limit, f);
+    *f++ = (float)(growth_of(view, USED, spans.oldest[2]) * per_limit);
+    *f++ = (float)(growth_of(view, USED, spans.oldest[4]) * per_limit);
+    *f++ = (float)(growth_of(view, CHARGED, spans.oldest[2]) * per_limit);
+    *f++ = (float)(growth_of(view, CHARGED, spans.oldest[4]) * per_limit);
+    *f++ = (float)(growth_of(view, KERNEL, spans.oldest[4]) * per_limit);
 
     float phase = w->narrow[PHASE][newest];
     *f++ = w->narrow[LATE][newest];
@@ -367,6 +423,31 @@ static void features_of(const struct view *view, const double *facts, float *out
     *f++ = (float)straight_line_s(room, slopes[3]);
 }
 
+static int has_avx2;            /* looked up when the kernel is loaded */
+
+static void features_plain(const struct view *view, const double *facts, float *out) { features_in_lanes(view, facts, out); }
+
+#ifdef __x86_64__
+__attribute__((target("avx2"))) static void features_avx2(const struct view *view, const double *facts, float *out)
+{
+    features_in_lanes(view, facts, out);
+}
+
+__attribute__((constructor)) static void look_at_processor(void)
+{
+    __builtin_cpu_init();
+    has_avx2 = __builtin_cpu_supports("avx2") != 0;
+}
+#else
+#define features_avx2 features_plain
+#endif
+
+static void features_of(const struct view *view, const double *facts, float *out)
+{
+    if (has_avx2) features_avx2(view, facts, out);
+    else features_plain(view, facts, out);
+}
+
 /* ---- the forest (forest.py) ---- */
 
 enum { MAX_CLASSES = 16, MAX_FEATURES = 256, MAX_DEPTH = 10, MAX_TREES = 4096, TOGETHER = 8, HORIZONS = 5, MAX_KNOTS = 16 };
@@ -379,15 +460,15 @@ struct forest_header {
     char pad[16];
 };
 struct filed_node { float threshold; uint32_t at; };      /* at = 2 * feature + (unknown goes right) */
-struct node { uint32_t threshold, at; };                  /* as it is walked: threshold sortable, left and right exchanged */
 
 typedef struct {
     PyObject_HEAD
     struct forest_header head;
     double *base;                 /* [classes] */
     uint32_t *tree_class;         /* [trees] */
-    struct node *nodes;           /* [trees][2^depth - 1], levels mirrored */
     float *leaves;                /* [trees][2^depth][leaf_size], mirrored */
+    uint32_t *thresholds;         /* [trees][2^depth - 1], levels mirrored; sortable */
+    uint8_t *places;              /* the same; which of `twice` is compared */
     void *storage;
     float low[MAX_FEATURES], high[MAX_FEATURES];
     int knots[HORIZONS];
@@ -404,32 +485,43 @@ static inline uint32_t sortable(float x)
     return bits ^ ((uint32_t)-(int32_t)(bits >> 31) | 0x80000000u);
 }
 
-/* Each feature twice: once with unknown sent left (below every threshold), once right (above). */
-static void fold_unknown(const float *x, uint32_t n, uint32_t *twice)
+/* Each feature twice: first all with unknown sent left (below every threshold), then all with it sent right (above). */
+static void fold_unknown(const float *x, uint32_t *twice)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t known = sortable(x[i]);
-        int is_unknown = x[i] != x[i];
-        twice[2 * i] = is_unknown ? 0 : known;
-        twice[2 * i + 1] = is_unknown ? UINT32_MAX : known;
+    for (int i = 0; i < FEATURES; i++) {
+        uint32_t known = sortable(x[i]), unknown = x[i] != x[i] ? UINT32_MAX : 0;
+        twice[i] = known & ~unknown;
+        twice[FEATURES + i] = known | unknown;
     }
+}
+
+_Static_assert(2 * FEATURES <= UINT8_MAX + 1, "a place is a byte");
+
+/* x86-64 shifts the carry in, in one instruction; compilers take three. */
+static inline size_t step(size_t at, uint32_t x, uint32_t threshold)
+{
+#ifdef __x86_64__
+    __asm__("cmp %2, %1\n\tadc %0, %0" : "+r"(at) : "r"(x), "rm"(threshold) : "cc");
+    return at;
+#else
+    return at + at + (x < threshold);
+#endif
 }
 
 /* Eight trees are walked together so that their loads overlap. Inlined once per depth: with the depth a constant, all
  * eight trees are addressed from one base. The root is node 1; node `at` has its left child at 2 * at + 1. */
-static inline __attribute__((always_inline)) void walk_depth(const Forest *forest, const uint32_t *twice, double *margins, const int depth)
+INLINED void walk_depth(const Forest *forest, const uint32_t *twice, double *margins, const int depth)
 {
     const size_t inner = ((size_t)1 << depth) - 1, outer = (size_t)1 << depth, leaf_size = forest->head.leaf_size;
-    const struct node *nodes = forest->nodes - 1;
+    const uint32_t *thresholds = forest->thresholds - 1;
+    const uint8_t *places = forest->places - 1;
     const float *leaves = forest->leaves;
     const uint32_t *tree_class = forest->tree_class, *end = tree_class + forest->head.trees;
-    for (; tree_class < end; tree_class += TOGETHER, nodes += TOGETHER * inner, leaves += TOGETHER * outer * leaf_size) {
+    for (; tree_class < end; tree_class += TOGETHER, thresholds += TOGETHER * inner, places += TOGETHER * inner, leaves += TOGETHER * outer * leaf_size) {
         size_t at[TOGETHER] = {1, 1, 1, 1, 1, 1, 1, 1};
         for (int level = 0; level < depth; level++)
-            for (int i = 0; i < TOGETHER; i++) {
-                const struct node *node = nodes + i * inner + at[i];
-                at[i] = at[i] + at[i] + (twice[node->at] < node->threshold);
-            }
+            for (int i = 0; i < TOGETHER; i++)
+                at[i] = step(at[i], twice[places[i * inner + at[i]]], thresholds[i * inner + at[i]]);
         if (leaf_size == 1)
             for (int i = 0; i < TOGETHER; i++) margins[tree_class[i]] += (double)leaves[i * outer + at[i] - outer];
         else
@@ -482,9 +574,9 @@ static double calibrated(const Forest *forest, int horizon, double p)
 /* Classes are: no kill within 300 s, then within 300, 240, 180, 120, 60 s. out: p60, p120 … p300, non-decreasing. */
 static void forecast_of(const Forest *forest, const float *x, double *out)
 {
-    uint32_t twice[2 * MAX_FEATURES];
+    uint32_t twice[2 * FEATURES];
     double p[MAX_CLASSES], sum = 0.0, most = 0.0;
-    fold_unknown(x, forest->head.features, twice);
+    fold_unknown(x, twice);
     walk(forest, twice, p);
     class_probabilities(forest, p);
     for (int i = 0; i < HORIZONS; i++) {
@@ -498,7 +590,7 @@ static void forecast_of(const Forest *forest, const float *x, double *out)
 static int is_familiar(const Forest *forest, const float *x)
 {
     int strange = 0;
-    for (uint32_t i = 0; i < forest->head.features; i++) strange |= (x[i] < forest->low[i]) | (x[i] > forest->high[i]);
+    for (int i = 0; i < FEATURES; i++) strange |= (x[i] < forest->low[i]) | (x[i] > forest->high[i]);
     return !strange;
 }
 
@@ -509,10 +601,19 @@ static int is_long_enough(const struct view *view)
     return age_of(view, view->blocks - 1) >= 10.0 && age_of(view, 2) <= 30.0;
 }
 
+/* Ask for memory early: the columns that are summed come from it all at once, not line after line. */
+static inline void fetch(const void *from, size_t bytes)
+{
+    for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch((const char *)from + at);
+}
+
 static int score(const Forest *forest, const struct window *w, const double *facts, double *out)
 {
     struct view view;
     float x[FEATURES];
+    fetch(w->wide[T_S], sizeof w->wide[T_S]);
+    fetch(w->narrow[HEADROOM], sizeof w->narrow[HEADROOM]);
+    fetch(w->narrow[LEAST_HEADROOM], sizeof w->narrow[LEAST_HEADROOM]);
     if (!look(&view, w) || !is_long_enough(&view)) return 0;
     features_of(&view, facts, x);
     if (!is_familiar(forest, x)) return 0;
@@ -618,9 +719,9 @@ static PyObject *forest_margins(PyObject *self, PyObject *const *args, Py_ssize_
     int is_done = take(args[1], &out, count * (Py_ssize_t)(classes * sizeof(double)), 1, "margins");
     if (is_done) {
         Py_BEGIN_ALLOW_THREADS
-        uint32_t twice[2 * MAX_FEATURES];
+        uint32_t twice[2 * FEATURES];
         for (Py_ssize_t i = 0; i < count; i++) {
-            fold_unknown((float *)rows.buf + i * features, features, twice);
+            fold_unknown((float *)rows.buf + i * features, twice);
             walk(forest, twice, (double *)out.buf + i * classes);
         }
         Py_END_ALLOW_THREADS
@@ -725,13 +826,16 @@ static int lay_out(Forest *forest, const char *data, size_t bytes)
     if (!is_bounded(h, base, tree_class, nodes, leaves)) return 0;
     forest->base = (double *)((char *)forest->storage + sizeof *h);
     forest->tree_class = (uint32_t *)(forest->base + h->classes);
-    forest->nodes = (struct node *)(forest->tree_class + h->trees);
-    forest->leaves = (float *)(forest->nodes + h->trees * inner);
+    forest->leaves = (float *)(forest->tree_class + h->trees);
+    forest->thresholds = (uint32_t *)(forest->leaves + h->trees * outer * h->leaf_size);
+    forest->places = (uint8_t *)(forest->thresholds + h->trees * inner);
     for (size_t tree = 0; tree < h->trees; tree++) {
         for (size_t first = 0, width = 1; first < inner; first += width, width *= 2)
             for (size_t i = 0; i < width; i++) {
                 const struct filed_node *node = &nodes[tree * inner + first + i];
-                forest->nodes[tree * inner + first + width - 1 - i] = (struct node){sortable(node->threshold), node->at};
+                size_t to = tree * inner + first + width - 1 - i;
+                forest->thresholds[to] = sortable(node->threshold);
+                forest->places[to] = (uint8_t)(node->at / 2 + node->at % 2 * FEATURES);
             }
         for (size_t i = 0; i < outer; i++)
             memcpy(&forest->leaves[(tree * outer + outer - 1 - i) * h->leaf_size], &leaves[(tree * outer + i) * h->leaf_size],

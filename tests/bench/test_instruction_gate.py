@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 
 import pytest
 
@@ -77,3 +78,11 @@ def test_another_compiler_has_a_wider_margin():
     assert instructions.over({"walk": {"Ir": 110.0}}, kept, {"cc": "b"}) == []
     assert len(instructions.over({"walk": {"Ir": 110.0}}, kept, {"cc": "a"})) == 1
     assert len(instructions.over({"walk": {"Ir": 130.0}}, kept, {"cc": "b"})) == 1
+
+
+def test_with_and_without_avx2_the_bits_are_the_same(folder, plain):
+    """What is chosen at run time for a better processor computes the same features and forecasts."""
+    data, program = folder / "made.input", instructions.build(folder)
+    said = [subprocess.run([str(program), str(data), "all", "512", *more], check=True, capture_output=True).stdout
+            for more in ((), ("plain",))]
+    assert said[0] == said[1]
