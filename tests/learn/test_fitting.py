@@ -74,6 +74,17 @@ def test_thresholds_alarm_on_kills_and_not_on_quiet():
     assert (counts[0].false, counts[1].false) == (0, 0)
 
 
+def test_a_higher_level_asks_for_more_certainty():
+    """Where alarms are false now and then, level 5 of the same number stands higher than level 1."""
+    kills = [killed_run(700) for _ in range(6)]
+    quiet = [quiet_run(1900) for _ in range(6)]
+    numbers = [np.where(run.t_s >= 640, 0.3 + 0.1 * at, 0.05) for at, run in enumerate(kills)]
+    numbers += [np.where(run.t_s % 400 < 5, 0.25 + 0.06 * at, 0.05) for at, run in enumerate(quiet)]
+    forecasts = [np.repeat(number[:, None], 5, axis=1) for number in numbers]
+    thresholds = fit_thresholds([*kills, *quiet], forecasts, Cost())
+    assert thresholds[0] > thresholds[4]
+
+
 def test_without_a_forecast_the_plain_level_decides():
     """NaN forecasts alarm at 30 % headroom and less, as the device's plain levels do."""
     run = run_of([0.5, 0.69, 0.71, 0.9])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from oomguard.ctrl_c import CtrlC
 from oomguard.errors import NotPermittedError, UsageError
 from oomguard.learn.dataset.columns import COLUMNS, Alike, check, rows_sql
 
@@ -23,11 +24,13 @@ MEMORY = "1GB"                  # DuckDB's share; what does not fit is sorted in
 FILES_AT_ONCE = 2000            # in one query; more are gathered first
 ROWS_AT_ONCE = 1 << 16
 
+
 class Tables:
     """The tables of some files. Use as a context manager: what DuckDB spills is removed at the end."""
 
     def __init__(self, files: dict[str, list[str]], account: Account) -> None:
-        import duckdb
+        with CtrlC():
+            import duckdb
 
         self._files, self._account = files, account
         self._spill = tempfile.TemporaryDirectory(prefix="oomguard-dataset-")

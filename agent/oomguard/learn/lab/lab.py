@@ -8,9 +8,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from oomguard.ctrl_c import CtrlC
 from oomguard.errors import OomguardError
 from oomguard.learn.lab.chamber import Chamber
-from oomguard.learn.lab.ctrl_c import CtrlC
 from oomguard.learn.lab.swap import swap_of
 from oomguard.sense.machine import Machine
 

@@ -1,7 +1,8 @@
 """Choose the level thresholds: least cost of missed kills and false alarms, at a prevalence stated for the field.
 
 Cost per guarded hour, in false alarms: kills per hour in the field × what a miss costs × share missed + false
-alarms per hour. A lab kills far more often than any field, so the prevalence is a stated number, not a count.
+alarms per hour. A lab kills far more often than any field, so the prevalence is a stated number, not a count. A false
+alarm costs as much more as the level is high.
 
 A device type's own thresholds are the global ones moved together in logits, to where its cost is least. Its counts
 are blended with the fleet's, by empirical Bayes (pooling.py): at each move its share missed is the beta-binomial's
@@ -11,7 +12,6 @@ fleet itself suggests: large where types are alike, small where they differ. Too
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from oomguard.learn.protocol.events import Track
 
 GRID = tuple(round(float(1 / (1 + np.exp(-x))), 4) for x in np.linspace(-3.6, 4.6, 42))     # 0.027 … 0.99
-PASSES = 4                                                # over the horizons; two are enough as a rule
-COST_LEADS_S = (30, 60, 120)                              # a miss is judged at: a hook wants seconds, not minutes
 TYPE_SHIFTS = tuple(np.linspace(-2.0, 2.0, 17).tolist())  # of one type's against the global ones
 LEAST_KILLS, LEAST_QUIET_S = 10, 3600.0                   # fewer: the type has the global thresholds
 LEAST, MOST = 0.01, 0.999
@@ -83,47 +81,22 @@ def cheapest(tracks: Sequence[Track], candidates: Iterable[float], cost: Cost,
 def fit_thresholds(runs: Sequence[Run], forecasts: Sequence[NDArray[np.float64]], cost: Cost) -> tuple[float, ...]:
     """Return the thresholds of p60…p300 from out-of-fold forecasts of training runs.
 
-    An alarm is any of the five, so they are chosen together: one horizon after the other, the others held, until
-    nothing gets cheaper. All begin at MOST, which no forecast reaches: a horizon that only costs stays silent.
+    Each level has its own: the cheapest one where a false alarm costs as much more as the level is high, for rules
+    give more back at each, and where a miss is judged at the leads that the level's horizon can give.
 
     Args:
         runs: the runs.
         forecasts: per run float[n, 5] calibrated p60…p300, NaN where the model abstains.
         cost: what is minimised.
     """
-    chosen, candidates = [MOST] * len(HORIZONS_S), (*GRID, MOST)
-    is_plain = [np.isnan(forecast).any(axis=1) & (margin_of(run, forecast, (MOST,) * len(HORIZONS_S)) >= 0)
-                for run, forecast in zip(runs, forecasts, strict=True)]
-    for _pass in range(PASSES):
-        before = tuple(chosen)
-        for at in range(len(HORIZONS_S)):
-            others = [threshold if other != at else math.inf for other, threshold in enumerate(chosen)]
-            tracks = [track_of(run, np.where(plain | (forecast >= others).any(axis=1), HELD, forecast[:, at]))
-                      for run, forecast, plain in zip(runs, forecasts, is_plain, strict=True)]
-            chosen[at] = cheapest(tracks, candidates, cost, COST_LEADS_S)
-        if tuple(chosen) == before:
-            break
-    return _graded(runs, forecasts, cost, tuple(chosen))
-
-
-def _graded(runs: Sequence[Run], forecasts: Sequence[NDArray[np.float64]], cost: Cost, chosen: tuple[float, ...],
-            ) -> tuple[float, ...]:
-    """Return thresholds for the silent horizons too, such that levels tell more and alarm no more.
-
-    Each gets the one that is cheapest by itself, its misses judged at the leads shorter than it, but never one below
-    what the others' alarms reach: within an alarm the level then says how near the kill is.
-    """
-    graded = list(chosen)
+    chosen = []
     for at, horizon_s in enumerate(HORIZONS_S):
-        if chosen[at] < MOST:
-            continue
-        tracks = [track_of(run, forecast[:, at]) for run, forecast in zip(runs, forecasts, strict=True)]
-        alone = cheapest(tracks, GRID, cost, [lead_s for lead_s in LEADS_S if lead_s < horizon_s])
-        outside = [forecast[~(forecast >= chosen).any(axis=1), at] for forecast in forecasts]
-        reached = np.concatenate([values[np.isfinite(values)] for values in outside] or [np.zeros(0)])
-        above = float(np.nextafter(reached.max(), 1.0)) if len(reached) else 0.0
-        graded[at] = min(max(alone, above), MOST)
-    return tuple(graded)
+        level = len(HORIZONS_S) - at
+        own = replace(cost, miss_to_false_alarm=cost.miss_to_false_alarm / level)
+        tracks = [track_of(run, np.nan_to_num(forecast[:, at]))
+                  for run, forecast in zip(runs, forecasts, strict=True)]
+        chosen.append(cheapest(tracks, (*GRID, MOST), own, [lead_s for lead_s in LEADS_S if lead_s < horizon_s]))
+    return tuple(chosen)
 
 
 def fit_by_type(runs: Sequence[Run], forecasts: Sequence[NDArray[np.float64]], cost: Cost,

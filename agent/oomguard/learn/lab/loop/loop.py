@@ -9,8 +9,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from oomguard.ctrl_c import CtrlC
 from oomguard.errors import OomguardError
-from oomguard.learn.lab.ctrl_c import CtrlC
 from oomguard.learn.lab.loop.life import ALIVE, CADENCE_S, CRASH, FAILED, OOM, Life
 from oomguard.learn.lab.loop.plan import unguarded_s
 from oomguard.learn.lab.loop.triggers import NONE

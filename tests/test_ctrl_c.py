@@ -1,4 +1,4 @@
-"""Ctrl-C in a lab: between two turns, and not lost."""
+"""Ctrl-C: between two turns, and not lost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from oomguard.learn.lab.ctrl_c import CtrlC
+from oomguard.ctrl_c import CtrlC
 
 
 def interrupt() -> None:

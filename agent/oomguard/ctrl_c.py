@@ -1,4 +1,7 @@
-"""Ctrl-C between two turns of a lab's loop, never within one: a cgroup half made belongs to nobody yet."""
+"""Ctrl-C between two turns of a loop, never within one: a cgroup half made belongs to nobody yet.
+
+Nor within an import of compiled code, some of which ends the process when its set-up is interrupted (DuckDB's does).
+"""
 
 from __future__ import annotations
 
