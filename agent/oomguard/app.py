@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Mapping
 
 from oomguard.errors import NotPermittedError, UsageError
+from oomguard.lean import signal
 
 FORWARDED = (
     signal.SIGTERM,

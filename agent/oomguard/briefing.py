@@ -7,7 +7,6 @@ argparse and OpenSSL never count in the daemon's memory, and what it maps is exa
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import sys
 from math import inf
@@ -16,6 +15,7 @@ from oomguard.decide.plan import Plan
 from oomguard.decide.plan_json import from_json, to_json
 from oomguard.errors import BundleError, ConfigError
 from oomguard.forest import Forest, Knots
+from oomguard.lean_json import decoder, encoder
 from oomguard.scorer import Model
 from oomguard.typed import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _LINE_MAX_BYTES = 1 << 20
 _BOOT = "import sys; sys.path.append(sys.argv.pop()); from oomguard.daemon import main; sys.exit(main(sys.argv))"
+_encode, _decode = encoder(), decoder()
 BRIEFING_MAX_BYTES = 24 << 20           # a forest of 16 MiB and what is said about it
 
 
@@ -59,7 +60,7 @@ class Briefing(NamedTuple):
 
 def write_briefing(plan: Plan, bundle: Bundle | None, options: Options) -> bytes:
     """Return the briefing: the plan, the options and the model's facts as a line of JSON each, then the forest."""
-    facts = json.dumps([options, _plain_model(bundle, plan)]).encode()
+    facts = _encode([options, _plain_model(bundle, plan)]).encode()
     return b"\n".join((to_json(plan), facts, b"" if bundle is None else bundle.forest or bundle.onnx))
 
 
@@ -83,7 +84,7 @@ def read_briefing(fd: int) -> Briefing:
         plan_line, facts_line, forest = file.readline(_LINE_MAX_BYTES), file.readline(_LINE_MAX_BYTES), file.read()
     plan = from_json(plan_line.strip())
     try:
-        fields, model = json.loads(facts_line)
+        fields, model = _decode(facts_line.decode())
         options = Options(*fields)
         options = options._replace(argv=tuple(options.argv), started_as=tuple(options.started_as))
     except (ValueError, TypeError) as problem:

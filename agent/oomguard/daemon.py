@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import sys
 from collections.abc import Mapping
 
@@ -19,6 +18,7 @@ from oomguard.briefing import Briefing, read_briefing
 from oomguard.clock import now_s
 from oomguard.errors import BusyError, ConfigError, OomguardError, TargetGoneError
 from oomguard.guards import Guards
+from oomguard.lean import signal
 from oomguard.listeners import Listeners
 from oomguard.process import catch_signals, lock_memory, open_log, write_own
 from oomguard.record.journal import Journal
@@ -26,7 +26,6 @@ from oomguard.reload import Reloader, take_briefing
 from oomguard.remotes import Remotes
 from oomguard.scorer import scorer_in
 from oomguard.sense.machine import open_machine
-from oomguard.sidecar import Sidecar, remove_folder
 from oomguard.tell.consumer import PressureAlarm
 from oomguard.tell.control import ControlServer
 from oomguard.tell.door import NoRoomError
@@ -38,6 +37,7 @@ from oomguard.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from oomguard.guard import TargetGuard
+    from oomguard.sidecar import Sidecar
     from oomguard.tell.connection import Client
     from oomguard.tell.metrics import Facts
     from oomguard.tell.scrape import Exporter
@@ -71,6 +71,7 @@ class Daemon:
         self._reloader = Reloader()
         self._service = ServiceManager()
         self._awaited: dict[int, TargetGuard] = {}
+        self._guards_seen = 0                   # up to which change of the guards their ends are awaited
         self._alarm = PressureAlarm(self._poller, self._tell)
         self._listeners: Listeners | None = None
         if not self._options.argv:              # an app of `exec` has a FIFO of its own
@@ -141,6 +142,8 @@ class Daemon:
             self._tell("not-recording", "warning", because=str(error))
 
     def _start_app(self) -> None:
+        from oomguard.sidecar import Sidecar  # 0.1 MB of RSS, paid by `exec` alone
+
         self._sidecar = Sidecar(self._options, self._plan.targets[0].name, self._tell)
         self._hooks.append(self._sidecar.hook)
         self._guards.targets = (self._sidecar.target,)
@@ -219,7 +222,9 @@ class Daemon:
             self._exit_code = self._sidecar.poll()
         elif self._guards.is_hopeless:
             self._exit_code = TargetGoneError.exit_code
-        awaited = self._guards.end_fds()
+        if self._guards.changes == self._guards_seen:
+            return
+        self._guards_seen, awaited = self._guards.changes, self._guards.end_fds()
         for fd, guard in awaited.items():
             if self._awaited.get(fd) is not guard:      # not by number alone: the next pidfd may have the last one's
                 self._poller.register(fd, select.EPOLLIN)
@@ -243,6 +248,8 @@ class Daemon:
         if self._sidecar is not None:
             self._sidecar.close()
         if self._options.argv:
+            from oomguard.sidecar import remove_folder
+
             remove_folder(self._options.runtime_dir)        # it was made for this app alone
         self._log.event("stop", exit_code=self._exit_code)
         self._machine.close()

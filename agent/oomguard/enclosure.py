@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import time
-from contextlib import suppress
 
 from oomguard.errors import NotPermittedError
+from oomguard.lean import signal, suppress
 from oomguard.sense.ends import count_in_tree
 from oomguard.sense.files import below, read_if_there
 from oomguard.sense.mounts import Hierarchies, Mount, cgroups_of, find_hierarchies

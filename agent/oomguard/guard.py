@@ -8,7 +8,7 @@ from oomguard.decide.levels import level_of
 from oomguard.decide.view import View
 from oomguard.errors import OomguardError
 from oomguard.forecast import Forecast, time_to_limit_s
-from oomguard.sense.sample import NAN, Sample
+from oomguard.sense.sample import NAN, Sample, made
 from oomguard.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class Reading(NamedTuple):
 class TargetGuard:
     """Guards one target."""
 
-    __slots__ = ("_cooldowns_s", "_decider", "_machine", "_needs_pressure", "_plain_ratios", "_state", "name", "notes",
-                 "phase", "reading", "recorder", "releases", "scorer", "sensor", "window")
+    __slots__ = ("_cooldowns_s", "_decider", "_machine", "_needs_pressure", "_plain_ratios", "_start_s", "_state",
+                 "name", "notes", "phase", "reading", "recorder", "releases", "scorer", "sensor", "window")
 
     def __init__(
         self, name: str, machine: Machine | PortableMachine, sensor: Sensor | PortableSensor, window: Window,
@@ -53,7 +53,7 @@ class TargetGuard:
         self.name, self._machine, self.sensor, self.window = name, machine, sensor, window
         self.scorer, self._decider, self.releases, self.notes = scorer, decider, releases, notes
         self.recorder = recorder
-        self._state = window.state
+        self._start_s, self._state = window.start_s, window.state
         self._plain_ratios = plan.plain_headroom_ratios
         self._cooldowns_s = tuple(rule.cooldown_s for rule in plan.rules)
         self._needs_pressure = any(_asks_for_pressure(rule.when) for rule in plan.rules)
@@ -80,7 +80,7 @@ class TargetGuard:
         forecast = self.scorer.score(self.window)
         headroom_ratio = sample.headroom_bytes / sample.limit_bytes
         level = level_of(forecast, self.scorer.thresholds, headroom_ratio, self._plain_ratios)
-        self.reading = reading = Reading(sample, forecast, level)
+        self.reading = reading = made(Reading, (sample, forecast, level))
         self.notes.read(reading, self)
         self.releases.see(sample, level)
         decision = self._decider.decide(self._view(reading), self._state, is_busy=self.releases.is_busy)
@@ -89,7 +89,7 @@ class TargetGuard:
 
     def _sense(self, machine: MachineReading, at_s: float, late_s: float) -> Sample:
         evictable_bytes = self.releases.evictable_bytes()
-        return self.sensor.read(at_s - self.window.start_s, late_s, machine, evictable_bytes, self.phase)
+        return self.sensor.read(at_s - self._start_s, late_s, machine, evictable_bytes, self.phase)
 
     def _view(self, reading: Reading) -> View:
         sample, forecast, level = reading
@@ -97,9 +97,10 @@ class TargetGuard:
         if self._needs_pressure:
             some = self.window.share_of_time("psi_some_us", PRESSURE_SPAN_S)
             full = self.window.share_of_time("psi_full_us", PRESSURE_SPAN_S)
-        return View(sample.t_s, level, forecast, None if forecast is None else time_to_limit_s(forecast),
-                    sample.limit_bytes, sample.used_bytes, sample.charged_bytes, sample.headroom_bytes,
-                    sample.available_bytes, some, full, sample.phase)
+        return made(View, (
+            sample.t_s, level, forecast, None if forecast is None else time_to_limit_s(forecast), sample.limit_bytes,
+            sample.used_bytes, sample.charged_bytes, sample.headroom_bytes, sample.available_bytes, some, full,
+            sample.phase))
 
     def _act(self, decision: Decision, reading: Reading) -> None:
         self.notes.decided(decision, reading)

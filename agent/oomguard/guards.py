@@ -8,7 +8,7 @@ from collections.abc import Callable
 from oomguard.act.release import CRITICAL_RATIO
 from oomguard.act.releases import Releases
 from oomguard.clock import now_s
-from oomguard.decide.decide import decider_for
+from oomguard.decide.decide import Deciders
 from oomguard.errors import OomguardError, TargetGoneError, WindowError
 from oomguard.guard import TargetGuard
 from oomguard.notes import Notes
@@ -44,17 +44,19 @@ Tell = Callable[..., None]
 class Guards:
     """One TargetGuard per target that is there."""
 
-    __slots__ = ("_available_bytes", "_briefing", "_hooks", "_looked_s", "_machine", "_own_cgroup", "_problems",
-                 "_runner", "_tell", "_windows", "by_name", "journal", "phases", "targets")
+    __slots__ = ("_available_bytes", "_briefing", "_deciders", "_hooks", "_looked_s", "_machine", "_own_cgroup",
+                 "_problems", "_runner", "_tell", "_windows", "by_name", "changes", "journal", "phases", "targets")
 
     def __init__(
         self, briefing: Briefing, machine: Machine | PortableMachine, runner: Runner, hooks: list[Hook], tell: Tell,
     ) -> None:
         self._briefing, self._machine, self._runner = briefing, machine, runner
+        self._deciders = Deciders(briefing.plan)
         self._hooks, self._tell = hooks, tell
         self.targets = briefing.plan.targets
         self.journal: Journal | None = None     # nobody records until somebody sets it
         self.by_name: dict[str, TargetGuard] = {}
+        self.changes = 0                        # counts the guards that came, went or were made anew
         self._problems: dict[str, OomguardError] = {}       # why a target is not guarded, said once
         self._windows: dict[str, tuple[str, Window]] = {}   # kept over a reload, by name, with the run they are of
         self.phases: dict[str, str] = {}        # what clients said of a target that may come and go
@@ -84,6 +86,7 @@ class Guards:
         for target in self.missing:
             try:
                 self.by_name[target.name] = self._open(target)
+                self.changes += 1
                 self._problems.pop(target.name, None)
             except OomguardError as error:
                 said = self._problems.get(target.name)
@@ -103,7 +106,7 @@ class Guards:
             except (OomguardError, OSError) as error:       # a failed read is a value with a reason, never a stop
                 guard.notes.blind(str(error))
         self.collect()
-        if self.missing and now_s() - self._looked_s >= LOOK_EVERY_S:
+        if len(self.by_name) < len(self.targets) and now_s() - self._looked_s >= LOOK_EVERY_S:
             self.look_for_targets()
         if self.journal is not None:
             self.journal.tick(now_s())
@@ -172,6 +175,7 @@ class Guards:
     def reload(self, briefing: Briefing, hooks: list[Hook], targets: tuple[TargetPlan, ...]) -> None:
         """Go on under another plan and model; targets that stay keep their windows."""
         self._briefing, self._hooks, self.targets = briefing, hooks, targets
+        self._deciders = Deciders(briefing.plan)
         for guard in self.by_name.values():
             self._windows[guard.name] = (guard.sensor.identity, guard.give_up())
         self.by_name.clear()
@@ -197,6 +201,7 @@ class Guards:
         how = "exit" if guard.sensor.kind != "process" else {0: "exit", 1: "oom"}.get(kills, "unknown")
         guard.recorder.end(how, now_s() - guard.window.start_s)
         del self.by_name[guard.name]
+        self.changes += 1
         guard.close()
 
     def _open(self, target: TargetPlan) -> TargetGuard:
@@ -220,7 +225,7 @@ class Guards:
         tell("guarding", what=found.label, pressure_of=sensor.pressure_of, is_continued=len(window) > 0,
              constraints=[f"{each.name}={each.limit_bytes:.0f}" for each in sensor.constraints()][:8])
         scorer = open_scorer(model, plan.profile, self._runner, self._tell)
-        guard = TargetGuard(target.name, self._machine, sensor, window, scorer, decider_for(plan, target.name),
+        guard = TargetGuard(target.name, self._machine, sensor, window, scorer, self._deciders.of(target.name),
                             releases, Notes(tell, sensor.kills(), scorer.name), recorder, plan)
         guard.phase = self.phases.get(target.name)
         return guard

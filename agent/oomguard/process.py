@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable
 
 from oomguard.app import FORWARDED
 from oomguard.errors import NotPermittedError
+from oomguard.lean import signal
 from oomguard.tell.log import Log, is_journal
 
 MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4          # mlockall(2)

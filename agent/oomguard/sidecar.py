@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable
 
 from oomguard.act.hooks import Hook, Request
@@ -13,6 +12,7 @@ from oomguard.clock import now_s
 from oomguard.decide.plan import TargetPlan
 from oomguard.enclosure import Enclosure
 from oomguard.errors import NotPermittedError, OomguardError
+from oomguard.lean import signal
 from oomguard.tell.pressure import PressureFifo
 from oomguard.tell.service import ServiceManager
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oomguard.decide.decide import Decider, decider_for
+from oomguard.decide.decide import Decider, Deciders, decider_for
 from oomguard.decide.plan import STATE_SLOTS, Action, Bounds, Condition, Plan, Release, Rule, TargetPlan
 from oomguard.decide.view import View
 from oomguard.profile import Profile
@@ -93,6 +93,22 @@ def test_rules_of_other_targets_are_left_out_and_keep_their_place():
                 (rule("for db", level(1), targets=("db",)), rule("for all", level(1))))
     assert acted(decider_for(plan, "app"), fresh(), [1]) == ["for all"]
     assert acted(decider_for(plan, "db"), fresh(), [1]) == ["for db"]
+
+
+def test_targets_with_the_same_rules_share_a_decider():
+    """Two of three targets have the same rules: one Decider serves both, and each keeps holds in a state of its own."""
+    names = "app", "db", "web"
+    plan = Plan(tuple(TargetPlan(name, "self") for name in names),
+                (rule("for db", level(1), targets=("db",)), rule("for all", level(2, for_s=2.0))))
+    deciders = Deciders(plan)
+    app, db, web = (deciders.of(name) for name in names)
+    assert app is web and app is not db
+    assert acted(db, fresh(), [1]) == ["for db"]
+    mine, theirs = fresh(), fresh()
+    for t_s in (100.0, 101.0):
+        assert app.decide(View(t_s, 2), mine) is None
+    assert web.decide(View(102.0, 2), theirs) is None
+    assert app.decide(View(102.0, 2), mine).rule == "for all"
 
 
 def test_the_share_of_ram_comes_from_the_profile_first():

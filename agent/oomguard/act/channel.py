@@ -7,22 +7,24 @@ os.write keep the boundaries of a SOCK_SEQPACKET socket (a read gives one record
 
 from __future__ import annotations
 
-import json
 import math
 import os
 
 from oomguard.errors import HelperError
+from oomguard.lean_json import decoder, encoder
 
 VERSION = 2             # 2: a command says whose it is; a helper of 1 would run it with its own rights
 MESSAGE_MAX_BYTES = 64 * 1024
 
 Message = dict[str, object]
 
+_encode, _decode = encoder(allow_nan=False, separators=(",", ":")), decoder()
+
 
 def encode(message: Message) -> bytes:
     """Return the record of a message. Raises HelperError when it is too long or holds what JSON cannot."""
     try:
-        data = json.dumps(message, allow_nan=False, separators=(",", ":")).encode()
+        data = _encode(message).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise HelperError(f"a message cannot be written: {error}") from error
     if len(data) > MESSAGE_MAX_BYTES:
@@ -35,7 +37,7 @@ def decode(data: bytes) -> Message:
     if len(data) > MESSAGE_MAX_BYTES:
         raise HelperError(f"a message is longer than {MESSAGE_MAX_BYTES} bytes")
     try:
-        message = json.loads(data)
+        message = _decode(data.decode())
     except (ValueError, RecursionError) as error:   # UnicodeDecodeError is a ValueError
         raise HelperError(f"a message is not JSON: {error}") from error
     if type(message) is not dict:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from oomguard.act import channel
 from oomguard.act.processes import start_ticks
 from oomguard.errors import HelperError
+from oomguard.lean import signal
 from oomguard.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:

@@ -170,6 +170,23 @@ class Decider:
                 state[slot] = t_s
 
 
+class Deciders:
+    """The Deciders of a plan's targets: targets with the same rules share one, as all there is to one is its state."""
+
+    __slots__ = ("_by_rules", "_plan")
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._by_rules: dict[tuple[bool, ...], Decider] = {}
+
+    def of(self, target: str) -> Decider:
+        """Return the Decider of a target."""
+        rules = tuple(not rule.targets or target in rule.targets for rule in self._plan.rules)
+        if rules not in self._by_rules:
+            self._by_rules[rules] = decider_for(self._plan, target)
+        return self._by_rules[rules]
+
+
 def decider_for(plan: Plan, target: str, *, ram_bytes: float = NAN) -> Decider:
     """Return the Decider of one target; `ram_bytes` counts where the plan's profile does not know it."""
     own_bytes = plan.profile.ram_bytes

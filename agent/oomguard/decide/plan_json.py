@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 from oomguard.decide.plan import (
@@ -28,6 +27,7 @@ from oomguard.decide.plan import (
     TargetPlan,
 )
 from oomguard.errors import ConfigError
+from oomguard.lean_json import decoder, encoder
 from oomguard.profile import BOUND_KINDS, NAN, Profile
 from oomguard.typed import Any, TypeVar
 
@@ -38,10 +38,25 @@ T = TypeVar("T")
 Read = Callable[[Any, str], Any]    # a JSON value and its path → the value, or ConfigError
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _no_constant(word: str) -> float:
+    raise ValueError(f"{word} is no number")
+
+
+_encode = encoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_decode = decoder(object_pairs_hook=_object, parse_constant=_no_constant)
+
+
 def to_json(plan: Plan) -> bytes:
     """Return the plan as JSON. Raises ConfigError when it is larger than 256 KiB."""
     versioned = {"plan_version": PLAN_VERSION, "plan": _plain(plan)}
-    data = json.dumps(versioned, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+    data = _encode(versioned).encode("utf-8")
     if len(data) > PLAN_MAX_BYTES:
         raise ConfigError(f"{len(data)} bytes of checked plan are more than {PLAN_MAX_BYTES}: write fewer "
                           "targets, hooks or rules")
@@ -57,7 +72,7 @@ def from_json(data: bytes) -> Plan:
     if len(data) > PLAN_MAX_BYTES:
         raise ConfigError(f"{len(data)} bytes are more than {PLAN_MAX_BYTES}", path="plan")
     try:
-        raw = json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant)
+        raw = _decode(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"is no JSON that oomguard wrote: {error}", path="plan") from None
     if not isinstance(raw, dict) or raw.keys() != {"plan_version", "plan"}:
@@ -75,17 +90,6 @@ def _plain(value: object) -> object:
             return [_plain(one) for one in value]
         return {name: _plain(one) for name, one in zip(fields, value, strict=True)}
     return None if value != value else value            # an unknown number: JSON has no NaN
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key is there twice")
-    return found
-
-
-def _no_constant(word: str) -> float:
-    raise ValueError(f"{word} is no number")
 
 
 def _refuse(path: str, value: object, allowed: str) -> ConfigError:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from binascii import crc32
 
 from oomguard._version import __version__
+from oomguard.lean_json import encoder
 from oomguard.profile import Profile
 from oomguard.typed import NamedTuple
 
 MACHINE_ID = "/etc/machine-id"
+_encode = encoder(ensure_ascii=False)
 _TEXT_MAX_CHARS = 200           # a dozen of these, escaped, fit into layout.PAYLOAD_MAX_BYTES
 
 
@@ -34,7 +35,7 @@ class RunFacts(NamedTuple):
         """Return the facts as JSON; unknown numbers are null."""
         shown = {name: _plain(value) for name, value in zip(self._fields, self, strict=True) if name != "profile"}
         shown["profile"] = {name: _plain(value) for name, value in zip(Profile._fields, self.profile, strict=True)}
-        return json.dumps(shown, ensure_ascii=False).encode("utf-8", "replace")
+        return _encode(shown).encode("utf-8", "replace")
 
 
 def run_facts(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import _socket
 import errno
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 
 from oomguard.clock import now_s
 from oomguard.errors import NotPermittedError, OomguardError
+from oomguard.lean import suppress
 from oomguard.tell.wire import REPLY_MAX_BYTES, VERSION, Lines, Message, decode, encode
 
 _READ_BYTES = 64 * 1024

@@ -10,9 +10,9 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
 
 from oomguard.errors import NotPermittedError, OomguardError, UsageError
+from oomguard.lean import suppress
 from oomguard.tell.log import Log
 from oomguard.tell.paths import NO_ROOM
 from oomguard.tell.peer import Peer, may_speak, peer_of

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import _socket
 import errno
-import json
 import os
 import stat
 import time
 from collections.abc import Mapping
 from select import POLLOUT, poll
 
+from oomguard.lean_json import encoder
+
 LINE_MAX_BYTES = 4096       # PIPE_BUF: a pipe takes such a line whole or not at all
 VALUE_MAX_CHARS = 1024
 PRIORITIES = {"debug": 7, "info": 6, "notice": 5, "warning": 4, "error": 3, "critical": 2}     # syslog(3)
 _RESERVE_BYTES = 64         # room for ` dropped=… truncated=true`
+_quoted = encoder()         # ASCII only: every odd character is escaped
 
 
 def is_journal(fd: int, environ: Mapping[str, str]) -> bool:
@@ -97,7 +99,7 @@ class Log:
 
     def _part(self, key: str, value: object) -> bytes:
         if self._is_json:
-            return f"{json.dumps(key)}:{_json_value(value)}".encode("ascii")
+            return f"{_quoted(key)}:{_json_value(value)}".encode("ascii")
         return f"{key}={logfmt_value(value)}".encode("utf-8", "backslashreplace")
 
 
@@ -146,7 +148,7 @@ def _json_value(value: object) -> str:
         return "[" + ",".join(_json_value(each) for each in value[:64]) + "]"
     if value is None or isinstance(value, (bool, int, float)):
         return _scalar(value)
-    return json.dumps(str(value)[:VALUE_MAX_CHARS])      # ASCII only: every odd character is escaped
+    return _quoted(str(value)[:VALUE_MAX_CHARS])
 
 
 def _fitting(parts: list[bytes], limit_bytes: int) -> list[bytes]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from contextlib import suppress
 
 from oomguard.errors import NotPermittedError, UsageError
+from oomguard.lean import suppress
 
 WATCH = "MEMORY_PRESSURE_WATCH"
 WRITE = "MEMORY_PRESSURE_WRITE"

@@ -11,11 +11,11 @@ from __future__ import annotations
 import _socket
 import os
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from math import inf
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLRDHUP
 
 from oomguard.clock import now_s
+from oomguard.lean import suppress
 from oomguard.tell.control import Poller
 from oomguard.tell.door import listen
 from oomguard.tell.peer import Peer, peer_of

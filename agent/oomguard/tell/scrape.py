@@ -9,11 +9,11 @@ from __future__ import annotations
 import _socket
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from select import EPOLLIN, EPOLLOUT
 
 from oomguard.clock import now_s
 from oomguard.errors import NotPermittedError, UsageError
+from oomguard.lean import suppress
 from oomguard.tell.control import Poller
 from oomguard.tell.metrics import Metrics
 

@@ -9,10 +9,10 @@ import _socket
 import errno
 import os
 import stat
-from contextlib import suppress
 from math import inf
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLPRI
 
+from oomguard.lean import suppress
 from oomguard.sense.psi import open_pressure
 from oomguard.tell.watched import DEFAULT_TRIGGER, Watched, span_of
 

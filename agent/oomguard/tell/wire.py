@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from oomguard.errors import OomguardError
+from oomguard.lean_json import decoder, encoder
 
 VERSION = 1
 REQUEST_MAX_BYTES = 64 * 1024
@@ -24,8 +24,8 @@ def _refuse_constant(word: str) -> object:
     raise ValueError(f"{word} is not JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+_decode = decoder(parse_constant=_refuse_constant)
+_encode = encoder(allow_nan=False, separators=(",", ":"))
 
 
 def decode(line: bytes) -> Message:
@@ -35,7 +35,7 @@ def decode(line: bytes) -> Message:
         WireError: Not UTF-8, not JSON, too deep (the interpreter's recursion limit), or not an object.
     """
     try:
-        message = _DECODER.decode(line.decode("utf-8"))
+        message = _decode(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise WireError(f"not UTF-8 at byte {error.start}") from None
     except RecursionError:
@@ -55,9 +55,9 @@ def encode(message: Mapping[str, object]) -> bytes:
         TypeError: The message holds what JSON does not know.
     """
     try:
-        text = _ENCODER.encode(message)
+        text = _encode(message)
     except ValueError:                      # an unknown number; rare, so only then is the message walked
-        text = _ENCODER.encode(_without_nan(message))
+        text = _encode(_without_nan(message))
     if len(text) >= REPLY_MAX_BYTES:
         raise WireError(f"the answer takes {len(text)} bytes, more than {REPLY_MAX_BYTES}: ask for less")
     return text.encode("ascii") + b"\n"
