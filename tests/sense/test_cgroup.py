@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faketree import MIB, FakeTree
+from faketree import MIB, FakeTree, tick
 
-from oomguard.sense.cgroup import Cgroup
+from oomguard.profile import Profile
+from oomguard.sense.cgroup import REST_TICKS, Cgroup
 from oomguard.sense.constraints import Constraint
 from oomguard.sense.files import KeptFile
 from oomguard.sense.machine import Machine
 from oomguard.sense.memory_stat import tally_v1, tally_v2
+from oomguard.sense.sensor import Sensor
+from oomguard.sense.target import Found
 
 
 def measured(tree: FakeTree, path: str = "/app", room: float | None = None) -> Constraint | None:
@@ -214,3 +217,120 @@ def test_version_1_without_hierarchy_stops_there(tmp_path: Path) -> None:
     assert [group.path for group in groups.chain("/slice/app")] == ["/", "/slice", "/slice/app"]
     tree.file("/sys/fs/cgroup/memory/slice/memory.use_hierarchy", "0\n")
     assert [group.path for group in groups.chain("/slice/app")] == ["/slice/app"]
+
+
+class Group:
+    """A group of a fake tree that is read tick by tick."""
+
+    def __init__(self, tree: FakeTree, path: str = "/app") -> None:
+        self.tree, self.machine = tree, Machine(tree.root)
+        self.group = self.machine.groups.chain(path)[-1]
+
+    def read(self) -> Constraint:
+        """Read it once more."""
+        reading = self.machine.read()
+        self.group.read_limits(reading)
+        self.group.read(reading, reading.swap_room_bytes)
+        return self.group.constraint
+
+    def change_under_the_same_charge(self, anon: float, file: float) -> None:
+        """Let page cache become other memory, or the other way round."""
+        self.tree.cgroup("/app", 100, anon=anon, file=file)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_group_rests_while_its_charge_stands_still(tmp_path: Path, version: int) -> None:
+    """Half of the limit is free and the charge is the same to the byte: memory.stat is read every fourth tick."""
+    tree = FakeTree(tmp_path, version)
+    tree.cgroup("/app", 100, anon=10, file=40)
+    app = Group(tree)
+    for _tick in range(REST_TICKS + 1):             # groups take turns: the first rest may be shorter
+        assert app.read().used_bytes == 10 * MIB
+    app.change_under_the_same_charge(anon=30, file=20)
+    seen = [app.read().used_bytes for _tick in range(2 * REST_TICKS)]
+    assert seen.index(30 * MIB) < REST_TICKS
+    assert seen[-1] == 30 * MIB
+    app.change_under_the_same_charge(anon=20, file=30)
+    assert [app.read().used_bytes for _tick in range(REST_TICKS)].count(20 * MIB) < REST_TICKS
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_group_does_not_rest_while_its_charge_moves(tmp_path: Path, version: int) -> None:
+    """One page more, and everything is read at that tick."""
+    tree = FakeTree(tmp_path, version)
+    tree.cgroup("/app", 100, anon=10, file=30)
+    app = Group(tree)
+    for mib in range(11, 11 + 3 * REST_TICKS):
+        tree.cgroup("/app", 100, anon=mib, file=30)
+        assert app.read().used_bytes == mib * MIB
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_group_near_its_limit_does_not_rest(tmp_path: Path, version: int) -> None:
+    """More than half of the limit is charged, be it page cache: each tick reads everything."""
+    tree = FakeTree(tmp_path, version)
+    tree.cgroup("/app", 100, anon=10, file=41)
+    app = Group(tree)
+    for anon in (11, 12, 13, 30, 20, 21):
+        app.change_under_the_same_charge(anon=anon, file=51 - anon)
+        assert app.read().used_bytes == anon * MIB
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_new_limit_ends_the_rest(tmp_path: Path, version: int) -> None:
+    """The charge stands still and the limit is lowered: the headroom is that below the new one, at once."""
+    tree = FakeTree(tmp_path, version)
+    tree.cgroup("/app", 100, anon=10)
+    app = Group(tree)
+    for _tick in range(2):
+        app.read()
+    tree.cgroup("/app", 40, anon=10)
+    assert app.read().headroom_bytes == 30 * MIB
+
+
+def test_swap_that_fills_ends_the_rest(tmp_path: Path) -> None:
+    """What swap can still take is part of the headroom: when others fill it, the group is looked at."""
+    tree = FakeTree(tmp_path, 2)
+    tree.meminfo(swap_total=100, swap_free=80)
+    tree.cgroup("/app", 100, anon=10)
+    app = Group(tree)
+    assert [app.read().headroom_bytes for _tick in range(2)][-1] == (90 + 80) * MIB
+    tree.meminfo(swap_total=100, swap_free=20)
+    assert app.read().headroom_bytes == (90 + 20) * MIB
+
+
+def test_kernel_memory_of_version_1_is_read_in_turn(tmp_path: Path) -> None:
+    """It is a file of its own: while the charge moves it is as old as REST_TICKS - 1 ticks, and no older."""
+    tree = FakeTree(tmp_path, 1)
+    tree.cgroup("/app", 100, anon=10, kernel=1)
+    app, ages = Group(tree), []
+    for mib in range(1, 4 * REST_TICKS):
+        tree.cgroup("/app", 100, anon=10, kernel=mib)
+        ages.append(mib - app.read().kernel_bytes / MIB)
+    assert min(ages) == 0 and max(ages) == REST_TICKS - 1
+
+
+def test_without_a_limit_on_swap_a_group_is_left_alone(tmp_path: Path) -> None:
+    """Version 1 says 9223372036854771712 for none: a group above the target without limits is not read."""
+    tree = FakeTree(tmp_path, 1)
+    tree.meminfo(swap_total=100, swap_free=80)
+    tree.cgroup("/slice", None, anon=60)
+    tree.cgroup("/slice/app", 100, anon=60)
+    app = Group(tree, "/slice/app")
+    app.group.nearest(app.machine.read())
+    above = app.group.above
+    above.read_limits(app.machine.read())
+    assert above.swap_limit_bytes == float("inf")
+    app.read()
+    assert above.tally.used_bytes != above.tally.used_bytes
+
+
+def test_a_profiles_limit_keeps_a_group_awake(tmp_path: Path) -> None:
+    """The device bounds the app's own memory beside the group: it is read at every tick."""
+    tree = FakeTree(tmp_path, 2)
+    tree.cgroup("/app", 100, anon=10, file=30)
+    machine = Machine(tree.root)
+    sensor = Sensor(Found("cgroup", 0, "/app", "/app"), machine, Profile(limit_bytes=50.0 * MIB), tree.root)
+    for anon in (10, 11, 12, 13, 14, 15):
+        tree.cgroup("/app", 100, anon=anon, file=40 - anon)
+        assert tick(sensor, machine).headroom_bytes == (50 - anon) * MIB

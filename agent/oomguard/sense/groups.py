@@ -47,6 +47,8 @@ class Groups:
         for each in reversed(paths):
             group = self._take(each)
             if group.has_memory:
+                if chain:
+                    chain[0].above = group
                 chain.insert(0, group)
             else:
                 self.release((group,))

@@ -96,6 +96,7 @@ class Sensor:
             raise_for(error, f"cgroup {path}")
         self._own = chain[-1]
         self._own.is_watched = True
+        self._own.may_rest = self._profile_limit_bytes == INFINITE
         self._pressure = self._open_pressure(path) or self._open_pressure(self._unified_of_members(directory))
         self._count = count_in_tree(directory, groups.hierarchies.version)
         return f"{path}:{inode}"
@@ -214,16 +215,14 @@ class Sensor:
         if least_bytes != least_bytes:
             nearest, least_bytes = UNKNOWN, INFINITE
         self.trouble = machine.trouble
-        room_bytes, is_gone = machine.swap_room_bytes, False
-        for group in self._chain:
-            room_bytes = group.read(machine, room_bytes)
-            constraint = group.constraint
+        if self._own is not None:
+            constraint = self._own.nearest(machine)
             if constraint is not None and constraint.headroom_bytes < least_bytes:
                 nearest, least_bytes = constraint, constraint.headroom_bytes
-            if group.trouble:
-                self.trouble, is_gone = group.trouble, is_gone or group.is_gone
-        if is_gone:
-            self._lose_group()
+            if self._own.chain_trouble:
+                self.trouble = self._own.chain_trouble
+                if any(group.is_gone for group in self._chain):
+                    self._lose_group()
         if self._profile_limit_bytes < INFINITE:
             constraint = self._profile_constraint()
             if constraint.headroom_bytes < least_bytes:
