@@ -20,6 +20,11 @@ def text_of(path: str) -> str:
         return file.read()
 
 
+def hear_ctrl_c() -> None:
+    """Undo what a shell does to what it starts in the background: SIGINT would be ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_a_command_gives_its_output_and_status(device: lab.Device) -> None:
     """Output, errors and exit status come back; a signal counts as 128 + its number, as in a shell."""
     assert device.run("sh", "-c", "echo out; echo err >&2; exit 3") == (3, "out\n", "err\n", False)
@@ -67,7 +72,8 @@ def test_a_panic_is_told_and_tried_again(asked_for: None, monkeypatch: pytest.Mo
 def test_no_qemu_outlives_us(asked_for: None, number: signal.Signals) -> None:
     """However the host's side ends, Ctrl-C or killed outright, its QEMU ends with it."""
     host = subprocess.Popen([sys.executable, "-m", "bench.lab", "boot"], cwd=REPO, text=True,
-                            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+                            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                            preexec_fn=hear_ctrl_c)  # noqa: PLW1509  no threads here
     assert host.stderr is not None
     while not re.search("booting", host.stderr.readline()):
         pass

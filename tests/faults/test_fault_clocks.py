@@ -119,8 +119,10 @@ def test_a_frozen_machine_costs_its_own_time_and_no_more(start: Start, folder: P
     since_s = os.times().elapsed
     until(lambda: os.times().elapsed - since_s > 2.0, "two seconds to pass")
     set_frozen(freezer, False)
-    assert guard.samples(before + 3) < before + 15
+    guard.samples(before + 8)
     assert guard.stop() == 0
     (times,) = times_of(folder)
-    gaps = [late - early for early, late in pairwise(times)]
-    assert sum(gap > 1.9 for gap in gaps) == 1
+    frozen_s, at = max((late - early, place) for place, (early, late) in enumerate(pairwise(times)))
+    assert frozen_s > 1.9
+    thawed_s = times[at + 1]            # made up, twenty would come at once; the grid has five, a busy machine's alarm more
+    assert sum(thawed_s <= t_s < thawed_s + 0.5 for t_s in times) <= 10
