@@ -124,5 +124,5 @@ def test_a_frozen_machine_costs_its_own_time_and_no_more(start: Start, folder: P
     (times,) = times_of(folder)
     frozen_s, at = max((late - early, place) for place, (early, late) in enumerate(pairwise(times)))
     assert frozen_s > 1.9
-    thawed_s = times[at + 1]            # made up, twenty would come at once; the grid has five, a busy machine's alarm more
+    thawed_s = times[at + 1]            # made up, twenty would come at once; the grid has five, alarms some more
     assert sum(thawed_s <= t_s < thawed_s + 0.5 for t_s in times) <= 10
