@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.soak.site import Site, until
+from bench.soak.site import LONG_PATIENCE_S, Site, until
 from tests.faults.broken import SYNCING, WRITING, Broken
 
 FREEZER = Path("/sys/fs/cgroup/freezer")
@@ -165,13 +165,13 @@ class Faults:
         """kill -9; another one does the next hook."""
         if helper := self._site.helper():
             os.kill(helper, signal.SIGKILL)
-            until(lambda: self._site.helper() not in (0, helper), "another helper")
+            until(lambda: self._site.helper() not in (0, helper), "another helper", LONG_PATIENCE_S)
 
     def hang_the_helper(self) -> None:
         """SIGSTOP: found out at a hook's deadline, killed and replaced."""
         if helper := self._site.helper():
             os.kill(helper, signal.SIGSTOP)
-            until(lambda: self._site.helper() not in (0, helper), "another helper for one that hangs")
+            until(lambda: self._site.helper() not in (0, helper), "another helper for one that hangs", LONG_PATIENCE_S)
 
     # -- the disk ----------------------------------------------------------------------------------------------------
 
@@ -196,11 +196,7 @@ class Faults:
         self._await_resumed(paused + 1)
 
     def _await_resumed(self, times: int) -> None:
-        give_up_s = time.monotonic() + 90           # tries are a minute apart after some in a row
-        while self._site.said("recording-resumed") < times:
-            if time.monotonic() > give_up_s:
-                raise TimeoutError("the recording was not resumed")
-            time.sleep(0.02)
+        until(lambda: self._site.said("recording-resumed") >= times, "the recording to be resumed", LONG_PATIENCE_S)
 
     # -- the clocks --------------------------------------------------------------------------------------------------
 

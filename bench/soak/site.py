@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ MIB = 1 << 20
 LIMIT_BYTES = 96 * MIB
 DISK = "48m"
 PATIENCE_S = 30.0
+LONG_PATIENCE_S = 150.0         # a helper, or a disk, that failed some times in a row is tried again after 60 s
 LOOK_S = 0.005
 NICE = -10                      # Nice= of oomguard.service; tests/deploy/test_units.py compares
 SAMPLES_AT = slice(64, 72)      # of a window's header: samples since its run began
@@ -64,12 +67,12 @@ def as_the_unit_is() -> None:
         Path("/proc/self/autogroup").write_text(str(NICE))
 
 
-def until(is_true: Callable[[], Any], what: str) -> Any:
+def until(is_true: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
     """Wait for something to become true and return it. Raises TimeoutError."""
-    give_up_s = time.monotonic() + PATIENCE_S
+    give_up_s = time.monotonic() + patience_s
     while not (found := is_true()):
         if time.monotonic() > give_up_s:
-            raise TimeoutError(f"waited {PATIENCE_S:g} s in vain for {what}")
+            raise TimeoutError(f"waited {patience_s:g} s in vain for {what}")
         time.sleep(LOOK_S)
     return found
 
@@ -85,7 +88,7 @@ class Site:
         self.journal, self.mark = self.disk / "journal", self.folder / "mark"
         self.disk.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", self.disk], check=True)
-        self.starts = 0
+        self.starts, self._read_bytes, self._said = 0, 0, Counter[str]()
         self.group = Enclosure.make("soak", LIMIT_BYTES)
         self.app = self.start_app()
         self.worker = self.start_worker()
@@ -167,8 +170,13 @@ class Site:
         return 0
 
     def said(self, event: str) -> int:
-        """Return how often the log has an event."""
-        return self.log.read_text().count(f'"event":"{event}"')
+        """Return how often the log has an event; what was read before is not read again."""
+        with self.log.open("rb") as file:
+            file.seek(self._read_bytes)
+            lines = file.read().rpartition(b"\n")[0]
+        self._read_bytes += len(lines)
+        self._said.update(re.findall(r'"event":"([\w-]+)"', lines.decode()))
+        return self._said[event]
 
     def close(self) -> int:
         """Stop the guard in an orderly way and return its exit status; end the apps."""
