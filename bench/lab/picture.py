@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench.lab.arms import ARMS
-from bench.lab.table import by_site, ratio
+from bench.lab.table import by_site, main_runs, ratio
 
 INK, KERNEL, GUARD, OURS, PEER = "#333333", "#b3122b", "#f08a3c", "#1f4e79", "#9aa7b4"
 
@@ -15,7 +15,7 @@ def draw(path: str, runs: list[dict[str, Any]]) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    sites = by_site(run for run in runs if not run["is_smoke"])
+    sites = by_site(main_runs(runs))
     if not sites:
         return
     names = [name for name in ARMS if any(name in found for _site, found in sites)]

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.lab.arms import ARMS
 from bench.lab.site import Site
-from bench.lab.survey import hit_ratio, whole
+from bench.lab.survey import SEED, hit_ratio, whole
 
 Run = dict[str, Any]
 PEERS = ("pressure", "earlyoom", "systemd-oomd")
@@ -62,10 +62,29 @@ that it sees a kill coming all the time.
 
 def page(runs: list[Run]) -> str:
     """Return docs/lab.md."""
-    runs = [run for run in runs if not run["is_smoke"]]
+    again = [run for run in runs if not run["is_smoke"] and run["seed"] != SEED]
+    runs = main_runs(runs)
     parts = [HEAD, verdict(runs)]
     parts += [f"## {site.name}\n\n{table(found)}\n" for site, found in by_site(runs)]
-    return "\n".join([*parts, LEGEND, missing(runs), HOW])
+    return "\n".join([*parts, LEGEND, *([other_seeds(again)] if again else []), missing(runs), HOW])
+
+
+def main_runs(runs: Iterable[Run]) -> list[Run]:
+    """Return what tables and picture show: no smoke runs, and of the seeds the first."""
+    return [run for run in runs if not run["is_smoke"] and run["seed"] == SEED]
+
+
+def other_seeds(runs: list[Run]) -> str:
+    """Return the runs of other seeds, in short."""
+    lines = ["## Other seeds", "", "| device | seed | guard | kills: own limits | kills: machine | cache hit ratio |",
+             "| --- | --- | --- | --- | --- | --- |"]
+    for seed in sorted({run["seed"] for run in runs}):
+        for site, found in by_site(run for run in runs if run["seed"] == seed):
+            for name, run in found.items():
+                cells = row(ARMS[name].label, run)
+                kept = (*cells[1:3], cells[COLUMNS.index("cache hit ratio")])
+                lines.append(f"| {site.name} | {seed} | {cells[0]} | {' | '.join(kept)} |")
+    return "\n".join([*lines, ""])
 
 
 def by_site(runs: Iterable[Run]) -> list[tuple[Site, dict[str, Run]]]:

@@ -52,6 +52,14 @@ def test_what_was_not_run_is_named() -> None:
     assert "256 MB, no swap:" not in whole.partition("## Not run")[2]
 
 
+def test_another_seed_stands_beside_the_first() -> None:
+    """The tables are of the first seed; a run of another one is a line of its own, and takes no place there."""
+    page = table.page([run_of("oomguard", 0), run_of("earlyoom", 1), run_of("oomguard", 3, seed=2)])
+    assert "no kills under oomguard, 1 under" in page
+    assert "| 256 MB, no swap | 2 | oomguard with its model | 3 |" in page
+    assert "Other seeds" not in table.page([run_of("oomguard", 0)])
+
+
 def test_a_lost_device_is_a_result() -> None:
     """An arm whose device no longer answered is a row that says so."""
     page = table.page([run_of("earlyoom", 0, lost="no answer"), run_of("pressure", 1), run_of("oomguard", 0)])
