@@ -80,7 +80,7 @@ STAGE stage_features(struct input *in, uint64_t i)
 STAGE stage_walk(struct input *in, uint64_t i)
 {
     uint32_t twice[2 * FEATURES];
-    double margins[MAX_CLASSES];
+    double margins[CLASSES];
     fold_unknown(in->rows + i % in->windows * FEATURES, twice);
     walk(&in->forest, twice, margins);
     total += margins[1];

@@ -151,12 +151,17 @@ def _traced(program: Path, data: Path, stage: str, times: int) -> int:
 def toolchain() -> dict[str, str]:
     """Return what counts depend on beside the code."""
     said = subprocess.run(["cc", "--version"], capture_output=True, text=True, check=True).stdout
-    return {"architecture": platform.machine(), "cc": said.splitlines()[0], "python": platform.python_version(),
-            "libc": "-".join(platform.libc_ver())}
+    return {"architecture": platform.machine(), "avx2": str(" avx2 " in Path("/proc/cpuinfo").read_text()),
+            "cc": said.splitlines()[0], "python": platform.python_version(), "libc": "-".join(platform.libc_ver())}
 
 
 def over(counts: dict, baseline: dict, now: dict[str, str]) -> list[str]:
-    """Return in words what takes more instructions than the baseline and its margin allow."""
+    """Return in words what takes more instructions than the baseline and its margin allow.
+
+    Nothing, where the processor has other instructions than the baseline's: there are no two figures to compare.
+    """
+    if any(baseline["toolchain"].get(key) != now.get(key) for key in ("architecture", "avx2")):
+        return []
     margin = MARGIN_RATIO if baseline["toolchain"] == now else OTHER_MARGIN_RATIO
     return [f"{stage}: {counts[stage]['Ir']:.0f} instructions are {counts[stage]['Ir'] / kept['Ir'] - 1:+.1%} of the "
             f"baseline's {kept['Ir']:.0f}; {margin:.0%} are allowed"

@@ -11,8 +11,9 @@ import pytest
 
 from oomguard import features, forest
 from oomguard import window as ring
+from oomguard.forecast import Forecast
 from oomguard.window import Window, reference_push
-from windows import random_facts, random_run
+from windows import plain_sample, random_facts, random_run
 
 _kernel = pytest.importorskip("oomguard._kernel", reason="installed without a C compiler")
 SOURCE = (Path(features.__file__).parent / "_kernel.c").read_text()
@@ -89,6 +90,40 @@ def test_walk_is_the_same_bits_at_every_depth(depth: int, leaf_size: int) -> Non
         _kernel.push(window.buffer, sample._replace(t_s=t_s), min(segment, 1), phase_id)
     assert fast.score(window.buffer, facts) == slow.score(window.buffer, facts)
     assert fast.score(window.buffer, facts) is not None
+
+
+@pytest.mark.parametrize("classes", [[5] * 24, [*range(6)] * 4, [3] * 9 + [1] * 15], ids=["one", "in turn", "two"])
+def test_walk_is_the_same_bits_however_the_classes_lie(classes: list[int]) -> None:
+    """Trees of one class, of all in turn, of two that share a group of eight: each sum keeps the file's order."""
+    trees = random_trees(7, 3)._replace(tree_class=classes)
+    bounds = [-float("inf")] * features.COUNT, [float("inf")] * features.COUNT
+    rng, out = random.Random(7), array("d", bytes(8 * 6))
+    fast = forest.Forest(forest.pack(trees), *bounds, [()] * 5).compiled
+    assert fast is not None
+    for _ in range(40):
+        row = array("f", [rng.gauss(0.2, 0.4) for _ in range(features.COUNT)])
+        fast.margins(row, out)
+        assert forest.reference_margins(trees, row) == list(out)
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_bound_forest_says_what_single_calls_say(is_kept: bool) -> None:
+    """Each forecast is the window's as it is now; one that the caller kept stays as it was."""
+    bounds = [-float("inf")] * features.COUNT, [float("inf")] * features.COUNT
+    model = forest.Forest(forest.pack(random_trees(2, 4)), *bounds, [()] * 5).compiled
+    window, facts = Window.in_memory(), random_facts(random.Random(2))
+    assert model is not None
+    bound, kept, expected = model.bind(window.buffer, facts, Forecast), [], []
+    for second in range(100):
+        window.push(plain_sample(float(second), 1e8 + second * 1e6))
+        forecast, alone = bound.score(), model.score(window.buffer, facts)
+        assert forecast == alone
+        assert forecast is None or isinstance(forecast, Forecast)
+        if is_kept:
+            kept.append(forecast)
+            expected.append(alone)
+    assert kept == expected
+    bound.release()
 
 
 def test_batch_and_series_say_what_single_calls_say() -> None:

@@ -16,7 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#ifdef __SSE__
+#ifdef __x86_64__
+#include <cpuid.h>
 #include <xmmintrin.h>
 #endif
 
@@ -193,7 +194,7 @@ INLINED int within(const struct view *view, double span_s, int guess, int at_lea
 /* The lesser, the greater of each lane; the second where one is unknown. */
 INLINED four_narrow lesser(four_narrow a, four_narrow b)
 {
-#ifdef __SSE__
+#ifdef __x86_64__
     return _mm_min_ps(a, b);
 #else
     four_narrow_flags is_less = a < b;
@@ -203,7 +204,7 @@ INLINED four_narrow lesser(four_narrow a, four_narrow b)
 
 INLINED four_narrow greater(four_narrow a, four_narrow b)
 {
-#ifdef __SSE__
+#ifdef __x86_64__
     return _mm_max_ps(a, b);
 #else
     four_narrow_flags is_more = a > b;
@@ -433,10 +434,13 @@ __attribute__((target("avx2"))) static void features_avx2(const struct view *vie
     features_in_lanes(view, facts, out);
 }
 
+/* By hand: __builtin_cpu_supports of zig's library, which device wheels are built with, knows nothing (0.17). */
 __attribute__((constructor)) static void look_at_processor(void)
 {
-    __builtin_cpu_init();
-    has_avx2 = __builtin_cpu_supports("avx2") != 0;
+    unsigned a, b, c, d, kept, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return;
+    __asm__("xgetbv" : "=a"(kept), "=d"(high) : "c"(0));
+    has_avx2 = (kept & 6) == 6 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && b & bit_AVX2;     /* 6: the system saves them */
 }
 #else
 #define features_avx2 features_plain
@@ -450,7 +454,7 @@ static void features_of(const struct view *view, const double *facts, float *out
 
 /* ---- the forest (forest.py) ---- */
 
-enum { MAX_CLASSES = 16, MAX_FEATURES = 256, MAX_DEPTH = 10, MAX_TREES = 4096, TOGETHER = 8, HORIZONS = 5, MAX_KNOTS = 16 };
+enum { HORIZONS = 5, CLASSES = HORIZONS + 1, MAX_DEPTH = 10, MAX_TREES = 4096, TOGETHER = 8, MAX_KNOTS = 16 };
 enum transform { SOFTMAX, AVERAGE };
 
 struct forest_header {
@@ -464,13 +468,13 @@ struct filed_node { float threshold; uint32_t at; };      /* at = 2 * feature + 
 typedef struct {
     PyObject_HEAD
     struct forest_header head;
-    double *base;                 /* [classes] */
-    uint32_t *tree_class;         /* [trees] */
+    double base[CLASSES];
+    uint32_t *tree_class;         /* [trees], rising: those of a class lie together, in the file's order; 0 where all vote */
     float *leaves;                /* [trees][2^depth][leaf_size], mirrored */
     uint32_t *thresholds;         /* [trees][2^depth - 1], levels mirrored; sortable */
     uint8_t *places;              /* the same; which of `twice` is compared */
     void *storage;
-    float low[MAX_FEATURES], high[MAX_FEATURES];
+    float low[FEATURES], high[FEATURES];
     int knots[HORIZONS];
     double knot_x[HORIZONS][MAX_KNOTS], knot_y[HORIZONS][MAX_KNOTS];
 } Forest;
@@ -515,24 +519,31 @@ INLINED void walk_depth(const Forest *forest, const uint32_t *twice, double *mar
     const size_t inner = ((size_t)1 << depth) - 1, outer = (size_t)1 << depth, leaf_size = forest->head.leaf_size;
     const uint32_t *thresholds = forest->thresholds - 1;
     const uint8_t *places = forest->places - 1;
-    const float *leaves = forest->leaves;
+    const float *leaves = forest->leaves - outer * leaf_size;
     const uint32_t *tree_class = forest->tree_class, *end = tree_class + forest->head.trees;
-    for (; tree_class < end; tree_class += TOGETHER, thresholds += TOGETHER * inner, places += TOGETHER * inner, leaves += TOGETHER * outer * leaf_size) {
+    for (; tree_class < end; tree_class += TOGETHER) {
         size_t at[TOGETHER] = {1, 1, 1, 1, 1, 1, 1, 1};
         for (int level = 0; level < depth; level++)
             for (int i = 0; i < TOGETHER; i++)
                 at[i] = step(at[i], twice[places[i * inner + at[i]]], thresholds[i * inner + at[i]]);
-        if (leaf_size == 1)
-            for (int i = 0; i < TOGETHER; i++) margins[tree_class[i]] += (double)leaves[i * outer + at[i] - outer];
-        else
+        if (leaf_size != 1)
             for (int i = 0; i < TOGETHER; i++)
-                for (size_t k = 0; k < leaf_size; k++) margins[k] += (double)leaves[(i * outer + at[i] - outer) * leaf_size + k];
+                for (int k = 0; k < CLASSES; k++) margins[k] += (double)leaves[(i * outer + at[i]) * CLASSES + k];
+        else if (tree_class[0] == tree_class[TOGETHER - 1]) {       /* of one class all: the sum stays in a register */
+            double margin = margins[tree_class[0]];
+            for (int i = 0; i < TOGETHER; i++) margin += (double)leaves[i * outer + at[i]];
+            margins[tree_class[0]] = margin;
+        } else
+            for (int i = 0; i < TOGETHER; i++) margins[tree_class[i]] += (double)leaves[i * outer + at[i]];
+        thresholds += TOGETHER * inner;
+        places += TOGETHER * inner;
+        leaves += TOGETHER * outer * leaf_size;
     }
 }
 
 static void walk(const Forest *forest, const uint32_t *twice, double *margins)
 {
-    for (uint32_t k = 0; k < forest->head.classes; k++) margins[k] = forest->base[k];
+    memcpy(margins, forest->base, sizeof forest->base);
     switch (forest->head.depth) {
     case 1: walk_depth(forest, twice, margins, 1); break;
     case 2: walk_depth(forest, twice, margins, 2); break;
@@ -575,7 +586,7 @@ static double calibrated(const Forest *forest, int horizon, double p)
 static void forecast_of(const Forest *forest, const float *x, double *out)
 {
     uint32_t twice[2 * FEATURES];
-    double p[MAX_CLASSES], sum = 0.0, most = 0.0;
+    double p[CLASSES], sum = 0.0, most = 0.0;
     fold_unknown(x, twice);
     walk(forest, twice, p);
     class_probabilities(forest, p);
@@ -681,11 +692,9 @@ static PyObject *k_features(PyObject *self, PyObject *const *args, Py_ssize_t n)
     Py_RETURN_NONE;
 }
 
-/* `type` is tuple or a named tuple of five fields. */
-static PyObject *forecast_tuple(const double *p, PyTypeObject *type)
+/* Takes hold of the tuple, which nobody else holds; NULL where it could not be filled. */
+static PyObject *filled(PyObject *tuple, const double *p)
 {
-    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    PyObject *tuple = allocate(type, HORIZONS);
     for (int i = 0; tuple && i < HORIZONS; i++) {
         PyObject *item = PyFloat_FromDouble(p[i]);
         if (!item || PyTuple_SetItem(tuple, i, item) < 0) { Py_DECREF(tuple); return NULL; }
@@ -706,7 +715,7 @@ static PyObject *forest_score(PyObject *self, PyObject *const *args, Py_ssize_t 
     PyBuffer_Release(&window);
     if (is_scored < 0) return NULL;
     if (!is_scored) Py_RETURN_NONE;
-    return forecast_tuple(p, &PyTuple_Type);
+    return filled(PyTuple_New(HORIZONS), p);
 }
 
 static PyObject *forest_margins(PyObject *self, PyObject *const *args, Py_ssize_t n)
@@ -818,27 +827,33 @@ static int lay_out(Forest *forest, const char *data, size_t bytes)
     const struct forest_header *h = &forest->head;
     size_t inner = ((size_t)1 << h->depth) - 1, outer = inner + 1;
     if (!(forest->storage = malloc(bytes))) return 0;
-    memcpy(forest->storage, data, bytes);
     const double *base = (const double *)(data + sizeof *h);
     const uint32_t *tree_class = (const uint32_t *)(base + h->classes);
     const struct filed_node *nodes = (const struct filed_node *)(tree_class + h->trees);
     const float *leaves = (const float *)(nodes + h->trees * inner);
     if (!is_bounded(h, base, tree_class, nodes, leaves)) return 0;
-    forest->base = (double *)((char *)forest->storage + sizeof *h);
-    forest->tree_class = (uint32_t *)(forest->base + h->classes);
+    memcpy(forest->base, base, sizeof forest->base);
+    forest->tree_class = forest->storage;
     forest->leaves = (float *)(forest->tree_class + h->trees);
     forest->thresholds = (uint32_t *)(forest->leaves + h->trees * outer * h->leaf_size);
     forest->places = (uint8_t *)(forest->thresholds + h->trees * inner);
-    for (size_t tree = 0; tree < h->trees; tree++) {
+    uint32_t next[CLASSES + 1] = {0};       /* where the next tree of each class goes */
+    const int has_classes = h->leaf_size == 1;
+    for (size_t from = 0; from < h->trees; from++) next[(has_classes ? tree_class[from] : 0) + 1]++;
+    for (int k = 1; k < CLASSES; k++) next[k] += next[k - 1];
+    for (size_t from = 0; from < h->trees; from++) {
+        const uint32_t its_class = has_classes ? tree_class[from] : 0;
+        const size_t tree = next[its_class]++;
+        forest->tree_class[tree] = its_class;
         for (size_t first = 0, width = 1; first < inner; first += width, width *= 2)
             for (size_t i = 0; i < width; i++) {
-                const struct filed_node *node = &nodes[tree * inner + first + i];
-                size_t to = tree * inner + first + width - 1 - i;
+                const struct filed_node *node = &nodes[from * inner + first + i];
+                const size_t to = tree * inner + first + width - 1 - i;
                 forest->thresholds[to] = sortable(node->threshold);
                 forest->places[to] = (uint8_t)(node->at / 2 + node->at % 2 * FEATURES);
             }
         for (size_t i = 0; i < outer; i++)
-            memcpy(&forest->leaves[(tree * outer + outer - 1 - i) * h->leaf_size], &leaves[(tree * outer + i) * h->leaf_size],
+            memcpy(&forest->leaves[(tree * outer + outer - 1 - i) * h->leaf_size], &leaves[(from * outer + i) * h->leaf_size],
                    h->leaf_size * sizeof(float));
     }
     return 1;
@@ -902,7 +917,8 @@ static void forest_dealloc(PyObject *self)
 /* A forest with one window and its facts at hand, so that a score takes hold of nothing. */
 typedef struct {
     PyObject_HEAD
-    PyObject *forest, *type;
+    PyObject *forest, *type, *last;
+    allocfunc allocate;         /* a `type`, which is a tuple of five fields */
     Py_buffer window, facts;
 } Bound;
 
@@ -918,6 +934,7 @@ static PyObject *forest_bind(PyObject *self, PyObject *const *args, Py_ssize_t n
     if (!bound) return NULL;
     bound->forest = Py_NewRef(self);
     bound->type = Py_NewRef(args[2]);
+    bound->allocate = (allocfunc)PyType_GetSlot((PyTypeObject *)args[2], Py_tp_alloc);
     if (!take(args[0], &bound->window, sizeof(struct window), 0, "window")) { bound->window.obj = NULL; Py_DECREF(bound); return NULL; }
     if (!take(args[1], &bound->facts, STATICS * sizeof(double), 0, "static facts")) { bound->facts.obj = NULL; Py_DECREF(bound); return NULL; }
     return (PyObject *)bound;
@@ -930,7 +947,13 @@ static PyObject *bound_score(PyObject *self, PyObject *unused)
     (void)unused;
     if (!bound->window.obj) return PyErr_Format(PyExc_ValueError, "score after release");
     if (!score((Forest *)bound->forest, bound->window.buf, bound->facts.buf, p)) Py_RETURN_NONE;
-    return forecast_tuple(p, (PyTypeObject *)bound->type);
+    if (!bound->last || Py_REFCNT(bound->last) != 1) {      /* the last one is used again where nobody kept it, as zip does */
+        PyObject *kept = bound->last;
+        bound->last = bound->allocate((PyTypeObject *)bound->type, HORIZONS);
+        Py_XDECREF(kept);
+    }
+    bound->last = filled(bound->last, p);
+    return Py_XNewRef(bound->last);
 }
 
 static PyObject *bound_release(PyObject *self, PyObject *unused)
@@ -949,6 +972,7 @@ static void bound_dealloc(PyObject *self)
     PyBuffer_Release(&((Bound *)self)->facts);
     Py_XDECREF(((Bound *)self)->forest);
     Py_XDECREF(((Bound *)self)->type);
+    Py_XDECREF(((Bound *)self)->last);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(self);
     Py_DECREF(type);

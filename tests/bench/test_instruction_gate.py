@@ -80,6 +80,13 @@ def test_another_compiler_has_a_wider_margin():
     assert len(instructions.over({"walk": {"Ir": 130.0}}, kept, {"cc": "b"})) == 1
 
 
+def test_another_processor_is_not_compared():
+    """What AVX2 does in one instruction takes others two, and a baseline from there says nothing here."""
+    kept = {"toolchain": {"cc": "a", "avx2": "True"}, "counts": {"walk": {"Ir": 100.0}}}
+    assert instructions.over({"walk": {"Ir": 200.0}}, kept, {"cc": "a", "avx2": "False"}) == []
+    assert len(instructions.over({"walk": {"Ir": 200.0}}, kept, {"cc": "a", "avx2": "True"})) == 1
+
+
 def test_with_and_without_avx2_the_bits_are_the_same(folder, plain):
     """What is chosen at run time for a better processor computes the same features and forecasts."""
     data, program = folder / "made.input", instructions.build(folder)
