@@ -39,17 +39,22 @@ SIZES = """\
 #define SIZEOF_LONG __SIZEOF_LONG__
 #define SIZEOF_WCHAR_T __SIZEOF_WCHAR_T__
 """
-# armv7 lacks some 64-bit operations, so the compiler's own library comes in, and its exp and log2 with it: other bits
-# than Python's math module on that device has. So there they are asked for by name, as Python's own are already loaded.
+# Where the machine lacks an operation (armv7's 64-bit ones, x86-64's question which processor this is) the compiler's
+# own library comes in, and its exp and log2 with it: other bits than Python's math module has on that device (tried:
+# tests/musl.sh). So they are asked for by name, in the library that Python itself uses.
 OWN_MATHS = """\
 #include <math.h>
 #include <dlfcn.h>
 static double (*libm_exp)(double), (*libm_log2)(double);
 __attribute__((constructor)) static void find_maths(void)
 {
-    *(void **)&libm_exp = dlsym(RTLD_DEFAULT, "exp");
-    *(void **)&libm_log2 = dlsym(RTLD_DEFAULT, "log2");
-    if (!libm_exp || !libm_log2) __builtin_trap();      /* Python itself is linked with them */
+    void *libm = RTLD_DEFAULT;          /* musl has all in one, and that is loaded */
+#ifdef __GLIBC__
+    libm = dlopen("libm.so.6", RTLD_LAZY);
+#endif
+    *(void **)&libm_exp = dlsym(libm, "exp");
+    *(void **)&libm_log2 = dlsym(libm, "log2");
+    if (!libm_exp || !libm_log2) __builtin_trap();      /* no C library is without them */
 }
 #define exp(x) libm_exp(x)
 #define log2(x) libm_log2(x)
@@ -64,18 +69,16 @@ class Target(NamedTuple):
     zig: str
     tags: str               # of the wheel
     options: tuple[str, ...] = ()
-    before: str = ""        # of the source
 
 
-_ARMV7 = ("-mcpu=generic+v7a+vfp3d16", "-Wl,--no-undefined-version", "-ldl")
+_ARMV7 = ("-mcpu=generic+v7a+vfp3d16", "-Wl,--no-undefined-version")
 TARGETS = (
     Target("x86_64", "glibc", "x86_64-linux-gnu.2.17", "manylinux_2_17_x86_64.manylinux2014_x86_64"),
     Target("aarch64", "glibc", "aarch64-linux-gnu.2.17", "manylinux_2_17_aarch64.manylinux2014_aarch64"),
-    Target("armv7l", "glibc", "arm-linux-gnueabihf.2.17", "manylinux_2_17_armv7l.manylinux2014_armv7l", _ARMV7,
-           OWN_MATHS),
+    Target("armv7l", "glibc", "arm-linux-gnueabihf.2.17", "manylinux_2_17_armv7l.manylinux2014_armv7l", _ARMV7),
     Target("x86_64", "musl", "x86_64-linux-musl", "musllinux_1_2_x86_64"),
     Target("aarch64", "musl", "aarch64-linux-musl", "musllinux_1_2_aarch64"),
-    Target("armv7l", "musl", "arm-linux-musleabihf", "musllinux_1_2_armv7l", _ARMV7, OWN_MATHS),
+    Target("armv7l", "musl", "arm-linux-musleabihf", "musllinux_1_2_armv7l", _ARMV7),
 )
 
 
@@ -85,10 +88,10 @@ def build_kernel(source: bytes, target: Target, folder: str) -> bytes:
     with open(os.path.join(folder, "kernel.c"), "wb") as file:
         file.write(source)
     with open(header, "w", encoding="ascii") as file:
-        file.write(SIZES.format(config=sysconfig.get_config_h_filename()) + target.before)
+        file.write(SIZES.format(config=sysconfig.get_config_h_filename()) + OWN_MATHS)
     subprocess.run([sys.executable, "-m", "ziglang", "cc", "-target", target.zig, *FLAGS, *target.options,
                     f"-I{sysconfig.get_path('include')}", "-include", header,
-                    os.path.join(folder, "kernel.c"), "-lm", "-o", made], check=True)
+                    os.path.join(folder, "kernel.c"), "-lm", "-ldl", "-o", made], check=True)
     with open(made, "rb") as file:
         return file.read()
 
