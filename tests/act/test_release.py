@@ -51,7 +51,13 @@ def test_spare_headroom_is_subtracted_and_a_lack_of_it_added() -> None:
     """Headroom above 10 % of the limit lowers the need, below raises it."""
     assert needed_bytes(leak(1e6, 120), 110e6, 1e9, 30, 1) == 20_000_000
     assert needed_bytes(leak(1e6, 120), 90e6, 1e9, 30, 1) == 40_000_000
-    assert needed_bytes(leak(1e6, 120), 500e6, 1e9, 30, 7) == 7
+
+
+def test_what_there_is_room_for_is_not_needed() -> None:
+    """Not the minimum either, which holds only where something is needed: here 1 MB over 30 s, but for a byte."""
+    assert needed_bytes(leak(1e6, 120), 500e6, 1e9, 30, MIB) == 0
+    assert needed_bytes(leak(1e6, 120), 130e6, 1e9, 30, MIB) == 0
+    assert needed_bytes(leak(1e6, 120), 130e6 - 1, 1e9, 30, MIB) == MIB
 
 
 def test_critical_ratio_moves_the_threshold() -> None:
@@ -80,7 +86,7 @@ def test_a_standby_is_no_rise() -> None:
     assert rise_bytes(history, 10) == 0
 
 
-def test_shrinking_use_needs_no_more_than_the_minimum() -> None:
+def test_shrinking_use_is_no_rise() -> None:
     """A target that gives memory back by itself has a rise of 0, never less."""
     assert rise_bytes(leak(-1e6, 120), 30) == 0
 
@@ -89,7 +95,7 @@ def test_unknown_numbers_give_the_minimum() -> None:
     """Without a known headroom or limit the smallest release is asked for, not none."""
     assert needed_bytes(leak(1e6, 120), math.nan, 1e9, 30, MIB) == MIB
     assert needed_bytes(leak(1e6, 120), 1e6, math.nan, 30, MIB) == MIB
-    assert needed_bytes([(0, math.nan), (1, math.nan)], 100e6, 1e9, 30, MIB) == MIB
+    assert needed_bytes([(0, math.nan), (1, math.nan)], 100e6 - 1, 1e9, 30, MIB) == MIB
 
 
 def test_horizon_is_latency_and_cooldown() -> None:
@@ -108,12 +114,12 @@ times = st.lists(st.floats(0, 1e6), max_size=40).map(sorted)
 def test_needed_is_a_number_of_bytes_whatever_comes(
     data: st.DataObject, at: list[float], headroom: float, limit: float, horizon: float, minimum: int,
 ) -> None:
-    """Neither gaps, NaN, infinities nor negative headroom make the need less than its minimum."""
+    """Neither gaps, NaN, infinities nor negative headroom make the need less than its minimum, but for nothing."""
     history = [(t, data.draw(anything)) for t in at]
     needed = needed_bytes(history, headroom, limit, horizon, minimum, released=history[:3])
     assert isinstance(needed, int)
-    assert needed >= max(minimum, 0)
-    assert needed <= max(minimum, 0, math.ceil(limit) if math.isfinite(limit) else 0)
+    assert needed == 0 or needed >= max(minimum, 1)
+    assert needed <= max(minimum, 1, math.ceil(limit) if math.isfinite(limit) else 0)
 
 
 # choose
@@ -161,6 +167,16 @@ def test_all_asks_everyone_and_a_ratio_its_share() -> None:
     assert choose([unknown], Release("bytes", 7 * MIB), 3 * MIB, 0) == [(unknown, 7 * MIB)]
 
 
+def test_where_nothing_is_needed_only_fixed_amounts_are_asked_for() -> None:
+    """`needed` of nothing is asked of nobody; `all`, `25%` and `64MiB` are what they say, of all at least a minimum."""
+    known, unknown = make("known", 2), make("unknown", 1)
+    known.evictable_bytes = 40 * MIB
+    assert choose([known, unknown], NEEDED, 0, 0) == []
+    assert choose([known, unknown], Release("all"), 0, 0) == [(unknown, MIB), (known, 40 * MIB)]
+    assert choose([unknown], Release("ratio", 0.25), 0, 0) == [(unknown, MIB)]
+    assert choose([unknown], Release("bytes", 7 * MIB), 0, 0) == [(unknown, 7 * MIB)]
+
+
 def test_an_empty_hook_is_passed_over() -> None:
     """A hook that says it has nothing left does not stand in the way of the next one."""
     empty, full = make("empty", 1), make("full", 2)
@@ -194,7 +210,7 @@ releases = st.one_of(
 )
 
 
-@given(some_hooks(), releases, st.integers(1, 1 << 30), st.sampled_from([0.0, 59.0, 61.0, 200.0]),
+@given(some_hooks(), releases, st.integers(0, 1 << 30), st.sampled_from([0.0, 59.0, 61.0, 200.0]),
        st.one_of(st.none(), st.builds(LastRelease, st.sampled_from("0123"), st.booleans())))
 def test_planning_properties(
     hooks: list[Hook], release: Release, needed: int, now: float, last: LastRelease | None,
@@ -208,6 +224,7 @@ def test_planning_properties(
     assert costs == sorted(costs)
     if release.kind == "needed":
         assert all(hook.is_measured for hook, _ in asked[:-1]), "at most one unknown hook, and that last"
+        assert needed or not asked
 
 
 @given(some_hooks(), st.integers(1, 1 << 30))

@@ -145,6 +145,26 @@ def test_nobody_to_ask_is_said(why: str) -> None:
     assert not scene.releases.is_busy
 
 
+@pytest.mark.parametrize("word", ["cache", "other"])
+def test_needed_of_nothing_asks_nobody_and_alarms_nobody(word: str) -> None:
+    """With room for the rise until the rule may act again no hook is asked, there or not, and the log says why."""
+    scene = Scene(hook())
+    scene.now = scene.sample(0.0, 100 * MIB)
+    scene.begin(Action(word, NEEDED))
+    assert scene.runner.orders == [] and not scene.releases.is_busy
+    assert scene.names() == ["nothing-needed"] and scene.last()["severity"] == "info"
+
+
+def test_where_nothing_is_needed_the_rest_of_a_decision_stands() -> None:
+    """`all` beside a `needed` of nothing is asked for, and nothing else is said."""
+    scene = Scene(hook("cheap"), hook("images"))
+    scene.now = scene.sample(0.0, 100 * MIB)
+    scene.begin(Action("cheap", NEEDED), Action("images", ALL))
+    (asked, request), = scene.runner.orders
+    assert asked.name == "images" and request.release_all and request.needed_bytes > 0
+    assert scene.told == []
+
+
 def test_a_failed_hook_is_told_and_the_next_one_asked() -> None:
     """Failure is no end of the list."""
     scene = Scene(hook("cheap", 1.0), hook("dear", 5.0))

@@ -73,11 +73,34 @@ def test_the_default_pack_asks_for_what_will_be_needed_from_level_2_on():
     assert run_default(1, 50.0, ticks=60) == [None] * 60
 
 
-def test_the_default_pack_asks_for_everything_at_level_5_or_above_97_percent():
-    """Level 5 at its second reading; 97 % of the limit at once, whatever the level."""
-    assert run_default(5, 50.0, ticks=2) == [None, ("any", Release("all"))]
+def test_the_default_pack_asks_for_everything_above_97_percent():
+    """At once, whatever the level."""
     assert run_default(0, 97.1, ticks=1) == [("any", Release("all"))]
-    assert run_default(0, 97.0, ticks=1) == [None]
+    assert run_default(0, 97.0, ticks=60) == [None] * 60
+
+
+def test_the_default_pack_asks_for_everything_at_level_5_above_90_percent():
+    """At the second reading of that level; with more than a tenth free what is needed will do."""
+    assert run_default(5, 90.1, ticks=2) == [None, ("any", Release("all"))]
+    assert run_default(5, 90.0) == [None, None, ("any", Release("needed")), None]
+    assert run_default(4, 90.1) == [None, None, ("any", Release("needed")), None]
+
+
+@pytest.mark.parametrize("pack", ["default", "kiosk", "edge"])
+def test_no_pack_empties_every_cache_on_a_forecast_alone(pack):
+    """Level 5 with half of the limit free: nothing is asked for but what is needed."""
+    plan = load_rules(shipped_pack(pack))
+    for target in plan.targets:
+        decider, state = decider_for(plan, target.name, ram_bytes=1e9), [0.0] * STATE_SLOTS
+        for t in range(300):
+            decision = decider.decide(View(1000.0 + t, 5, limit_bytes=1e9, used_bytes=5e8, available_bytes=5e8), state)
+            assert decision is None or {action.release for action in decision.actions} == {Release("needed")}
+
+
+def test_the_service_comes_with_the_rules_of_the_default_pack():
+    """What is installed below /etc and what holds where nobody wrote any are the same."""
+    etc = load_rules(os.path.join(os.path.dirname(os.path.dirname(FOLDER)), "deploy", "etc", "oomguard.yaml"))
+    assert etc.rules == load_rules(shipped_pack()).rules
 
 
 def test_the_default_pack_is_what_holds_when_nothing_is_said():

@@ -38,13 +38,16 @@ def needed_bytes(
     Args:
         history: (t_s, headroom_bytes), oldest first, one constraint only; entries with NaN are left out.
         released: (t_s, freed_bytes) of releases in that time: what they gave back is no fall in demand.
-    Returns: bytes, minimum ≤ needed ≤ max(minimum, limit); the minimum where headroom or limit is unknown.
+    Returns: bytes, 0 where there is room for the rise: what an app gives up in vain it has to fetch again. Otherwise
+        minimum ≤ needed ≤ max(minimum, limit); the minimum where headroom or limit is unknown.
     """
     spare_bytes = headroom_bytes - (1 - critical_ratio) * limit_bytes
     wanted = rise_bytes(history, horizon_s, released) - spare_bytes
     if not math.isfinite(wanted):
-        return max(minimum_bytes, 0)
-    return max(minimum_bytes, math.ceil(min(wanted, limit_bytes)), 0)
+        return max(minimum_bytes, 1)
+    if wanted <= 0:
+        return 0
+    return max(minimum_bytes, math.ceil(min(wanted, limit_bytes)))
 
 
 def rise_bytes(history: Sequence[Moment], horizon_s: float, released: Iterable[Moment] = ()) -> float:
@@ -100,7 +103,7 @@ def choose(
     for what the measured yields leave over; a hook that was never measured ends the list, since what it gives
     has to be seen first. When the last release did not help, the list begins with the next costlier hook, and
     again with the cheapest after the costliest.
-    Args: needed: bytes, > 0. last: None once the target has been quiet again.
+    Args: needed: bytes, 0 for nothing. last: None once the target has been quiet again.
     """
     ready = sorted((hook for hook in hooks if not hook.is_on_hold(now_s)), key=lambda hook: hook.cost_now)
     if release.kind in ("all", "ratio"):
@@ -112,7 +115,7 @@ def choose(
 
 def _share_bytes(hook: Hook, share_ratio: float, needed: int) -> int:
     holds = hook.holds_bytes()
-    return max(1, math.ceil(share_ratio * holds) if math.isfinite(holds) else needed)
+    return max(1, math.ceil(share_ratio * holds) if math.isfinite(holds) else max(needed, hook.minimum_bytes))
 
 
 def _escalated(ready: list[Hook], last: LastRelease | None) -> list[Hook]:

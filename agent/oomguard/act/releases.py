@@ -11,7 +11,7 @@ from oomguard.act.release import LastRelease, choose, helped, horizon_s, look_ag
 from oomguard.act.runner import Runner
 from oomguard.clock import now_s
 from oomguard.decide.decide import Decision
-from oomguard.decide.plan import Action, Release
+from oomguard.decide.plan import Release
 from oomguard.sense.sample import NAN, Sample
 from oomguard.typed import TYPE_CHECKING
 from oomguard.window import Window
@@ -94,25 +94,30 @@ class Releases:
             level: 1…5, or 0 where the rule does not go by levels.
             look: reads the target anew, just before each hook.
         """
-        history = self._window.headroom_history()
+        history, is_wanted = self._window.headroom_history(), False
         for action in decision.actions:
-            self._queue.extend(Asked(hook, bytes_, action.release, decision, level)
-                               for hook, bytes_ in self._choose(action, cooldown_s, sample, history))
-        if not self._queue:
+            hooks = [hook for hook in self.hooks if hook.answers_to(action.hook)]
+            needed = self._needed_bytes(hooks, cooldown_s, sample, history)
+            if needed or action.release.kind != "needed":
+                is_wanted = True
+                self._queue.extend(Asked(hook, bytes_, action.release, decision, level)
+                                   for hook, bytes_ in choose(hooks, action.release, needed, now_s(), self._last))
+        if not is_wanted:
+            self._tell("nothing-needed", rule=decision.rule, level=level, headroom_bytes=sample.headroom_bytes,
+                       because="there is room until the rule may act again")
+        elif not self._queue:
             self._tell("nobody-to-ask", "warning", rule=decision.rule, level=level,
                        because="no hook of this name is there, or all are on hold")
         self._start_next(sample, look)
 
-    def _choose(
-        self, action: Action, cooldown_s: float, sample: Sample, history: list[tuple[float, float]],
-    ) -> list[tuple[Hook, int]]:
-        hooks = [hook for hook in self.hooks if hook.answers_to(action.hook)]
-        if not hooks:
-            return []
-        lasts_s = max(horizon_s(hook, cooldown_s) for hook in hooks)
-        needed = needed_bytes(history, sample.headroom_bytes, sample.limit_bytes, lasts_s,
-                              min(hook.minimum_bytes for hook in hooks), self._critical_ratio, self._released)
-        return choose(hooks, action.release, needed, now_s(), self._last)
+    def _needed_bytes(
+        self, hooks: list[Hook], cooldown_s: float, sample: Sample, history: list[tuple[float, float]],
+    ) -> int:
+        """Return how much these hooks have to give so that it lasts until the rule may act again; 0 for nothing."""
+        lasts_s = max((horizon_s(hook, cooldown_s) for hook in hooks), default=cooldown_s)
+        least_bytes = min((hook.minimum_bytes for hook in hooks), default=0)
+        return needed_bytes(history, sample.headroom_bytes, sample.limit_bytes, lasts_s, least_bytes,
+                            self._critical_ratio, self._released)
 
     def _start_next(self, sample: Sample, look: Callable[[], Sample]) -> None:
         while self._queue and self._asked is None:
