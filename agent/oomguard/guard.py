@@ -42,8 +42,8 @@ class Reading(NamedTuple):
 class TargetGuard:
     """Guards one target."""
 
-    __slots__ = ("_cooldowns_s", "_decider", "_machine", "_needs_pressure", "_plain_ratios", "_start_s", "_state",
-                 "name", "notes", "phase", "reading", "recorder", "releases", "scorer", "sensor", "window")
+    __slots__ = ("_cooldowns_s", "_decider", "_machine", "_needs_pressure", "_needs_time", "_plain_ratios", "_start_s",
+                 "_state", "name", "notes", "phase", "reading", "recorder", "releases", "scorer", "sensor", "window")
 
     def __init__(
         self, name: str, machine: Machine | PortableMachine, sensor: Sensor | PortableSensor, window: Window,
@@ -56,7 +56,8 @@ class TargetGuard:
         self._start_s, self._state = window.start_s, window.state
         self._plain_ratios = plan.plain_headroom_ratios
         self._cooldowns_s = tuple(rule.cooldown_s for rule in plan.rules)
-        self._needs_pressure = any(_asks_for_pressure(rule.when) for rule in plan.rules)
+        self._needs_pressure = any(_asks_for("pressure_above", rule.when) for rule in plan.rules)
+        self._needs_time = any(_asks_for("time_to_limit_below", rule.when) for rule in plan.rules)
         self.reading: Reading | None = None
         self.phase: str | None = None
 
@@ -93,14 +94,16 @@ class TargetGuard:
 
     def _view(self, reading: Reading) -> View:
         sample, forecast, level = reading
+        time_left_s = None              # where no rule asks for it
+        if self._needs_time and forecast is not None:
+            time_left_s = time_to_limit_s(forecast)
         some = full = NAN
         if self._needs_pressure:
             some = self.window.share_of_time("psi_some_us", PRESSURE_SPAN_S)
             full = self.window.share_of_time("psi_full_us", PRESSURE_SPAN_S)
         return made(View, (
-            sample.t_s, level, forecast, None if forecast is None else time_to_limit_s(forecast), sample.limit_bytes,
-            sample.used_bytes, sample.charged_bytes, sample.headroom_bytes, sample.available_bytes, some, full,
-            sample.phase))
+            sample.t_s, level, forecast, time_left_s, sample.limit_bytes, sample.used_bytes, sample.charged_bytes,
+            sample.headroom_bytes, sample.available_bytes, some, full, sample.phase))
 
     def _act(self, decision: Decision, reading: Reading) -> None:
         self.notes.decided(decision, reading)
@@ -147,5 +150,5 @@ class TargetGuard:
         self.give_up().close()
 
 
-def _asks_for_pressure(condition: Condition) -> bool:
-    return condition.test == "pressure_above" or any(_asks_for_pressure(part) for part in condition.parts)
+def _asks_for(test: str, condition: Condition) -> bool:
+    return condition.test == test or any(_asks_for(test, part) for part in condition.parts)

@@ -116,8 +116,10 @@ def _latched(read: Read, starts: Compare, value: float, stays: Compare, until: f
         reading = read(view)
         if reading != reading:
             return None
-        is_true = stays(reading, until) if state[slot] == LATCHED else starts(reading, value)
-        state[slot] = LATCHED if is_true else NAN
+        was_true = state[slot] == LATCHED
+        is_true = stays(reading, until) if was_true else starts(reading, value)
+        if is_true != was_true:
+            state[slot] = LATCHED if is_true else NAN
         return is_true
 
     return test

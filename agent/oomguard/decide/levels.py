@@ -27,7 +27,8 @@ def level_of(
     if forecast is None:
         return plain_level_of(headroom_ratio, plain_ratios)
     p60, p120, p180, p240, p300 = forecast
-    if p60 + p120 + p180 + p240 + p300 != p60 + p120 + p180 + p240 + p300:      # a NaN among them
+    total = p60 + p120 + p180 + p240 + p300
+    if total != total:                  # a NaN among them
         return plain_level_of(headroom_ratio, plain_ratios)
     if p60 >= thresholds[4]:
         return 5
