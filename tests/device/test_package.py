@@ -245,7 +245,7 @@ def test_the_slice_keeps_memory_under_a_squeeze(served: lab.Device) -> None:
     served.sh("systemctl stop kept lost; systemctl reset-failed squeeze || true\n"
               "rm -f /run/kept.ready /run/lost.ready /var/tmp/kept /var/tmp/lost")
     assert killed.status != 0 and "Killed process" in served.sh("journalctl -b -k -o cat --no-pager")
-    assert cache["kept"] > 14 * MIB > 4 * MIB > cache["lost"]
+    assert cache["kept"] > 12 * MIB > 4 * MIB > cache["lost"]       # its own 10 MB count, too: 14.5 to 16 were seen
     assert after["VmRSS"] >= before["VmRSS"]
 
 
