@@ -194,6 +194,20 @@ def test_what_is_hopeless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert isinstance(Scene(tmp_path, monkeypatch).guards.problem, TargetGoneError)
 
 
+def test_targets_know_of_one_anothers_releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are there now: what one was asked for counts against what another one needs."""
+    scene = Scene(tmp_path, monkeypatch, A, B)
+    scene.appear("a")
+    b = scene.appear("b")
+    scene.guards.look_for_targets()
+    releases = [guard.releases for guard in scene.guards.by_name.values()]
+    assert all(list(each._others()) == releases for each in releases)
+    b.error = TargetGoneError("it has ended")
+    del scene.there["b"]
+    scene.tick()
+    assert list(releases[0]._others()) == releases[:1]
+
+
 def test_an_outcome_that_nobody_waits_for_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its target is gone: that it ended, and how, is still in the log."""
     scene = Scene(tmp_path, monkeypatch, A)

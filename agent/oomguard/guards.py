@@ -221,7 +221,7 @@ class Guards:
         critical_ratio = CRITICAL_RATIO if model is None else min(CRITICAL_RATIO, model.critical_ratio)
         recorder = self._recorder_of(target.name, sensor.identity, found.label, window)
         releases = Releases(hooks, self._runner, window, tell, critical_ratio, facts, recorder,
-                            is_dry_run=plan.is_dry_run)
+                            is_dry_run=plan.is_dry_run, others=self._releases)
         tell("guarding", what=found.label, pressure_of=sensor.pressure_of, is_continued=len(window) > 0,
              constraints=[f"{each.name}={each.limit_bytes:.0f}" for each in sensor.constraints()][:8])
         scorer = open_scorer(model, plan.profile, self._runner, self._tell)
@@ -229,6 +229,9 @@ class Guards:
                             releases, Notes(tell, sensor.kills(), scorer.name), recorder, plan)
         guard.phase = self.phases.get(target.name)
         return guard
+
+    def _releases(self) -> list[Releases]:
+        return [guard.releases for guard in self.by_name.values()]
 
     def _recorder_of(self, name: str, identity: str, found: str, window: Window) -> RunRecorder | Silence:
         if self.journal is None:

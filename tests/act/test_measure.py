@@ -65,3 +65,12 @@ def test_a_slow_hook_is_no_liar() -> None:
     measurement.ended(20)
     measurement.see(21, "machine", 400)
     assert measurement.freed_bytes() == 200
+
+
+def test_what_has_not_come_yet_is_missing() -> None:
+    """Of 50 expected: all before a sample has shown anything, and nothing once there was more."""
+    measurement = Measurement("machine", 100)
+    assert measurement.missing_bytes(50) == 50
+    for headroom, missing in ((90, 50), (120, 20), (110, 20), (150, 0)):
+        measurement.see(1, "machine", headroom)
+        assert measurement.missing_bytes(50) == missing

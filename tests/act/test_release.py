@@ -14,6 +14,7 @@ from oomguard.act.release import (
     choose,
     helped,
     horizon_s,
+    left_to_ask_bytes,
     look_again,
     needed_bytes,
     rise_bytes,
@@ -120,6 +121,14 @@ def test_needed_is_a_number_of_bytes_whatever_comes(
     assert isinstance(needed, int)
     assert needed == 0 or needed >= max(minimum, 1)
     assert needed <= max(minimum, 1, math.ceil(limit) if math.isfinite(limit) else 0)
+
+
+def test_what_others_were_asked_for_is_not_asked_for_again() -> None:
+    """The rest is; but less than the minimum is left, unless nobody else was asked and it is the whole need."""
+    assert left_to_ask_bytes(20 * MIB, 12 * MIB, MIB) == 8 * MIB
+    assert left_to_ask_bytes(20 * MIB, 19 * MIB + 1, MIB) == 0
+    assert left_to_ask_bytes(20 * MIB, 1e12, MIB) == 0
+    assert left_to_ask_bytes(20 * MIB, 0.0, 64 * MIB) == 20 * MIB
 
 
 # choose

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -34,11 +36,11 @@ class FakeRunner:
 class Scene:
     """One target with its hooks."""
 
-    def __init__(self, *hooks: Hook) -> None:
+    def __init__(self, *hooks: Hook, others: Callable[[], list[Releases]] = list) -> None:
         self.runner, self.window = FakeRunner(), Window.in_memory()
         self.told: list[tuple[str, dict[str, Any]]] = []
         self.releases = Releases(hooks, self.runner, self.window, self._tell, 0.9, lambda: ("app", (7,), "/app"),  # type: ignore[arg-type]
-                                 Silence())
+                                 Silence(), others=others)
         self.now = self.sample(0.0, 20 * MIB)
 
     def _tell(self, event: str, severity: str = "info", /, **fields: Any) -> None:
@@ -163,6 +165,69 @@ def test_where_nothing_is_needed_the_rest_of_a_decision_stands() -> None:
     (asked, request), = scene.runner.orders
     assert asked.name == "images" and request.release_all and request.needed_bytes > 0
     assert scene.told == []
+
+
+def neighbours(
+    constraint: str = "machine", gives: float = float("nan"), needs: Release = NEEDED,
+) -> tuple[Scene, Scene]:
+    """Return two targets with a hook each, 20 MiB before the same limit: the first was asked, the second decides now.
+
+    Args: gives: what the first one's hook is known to give when it is asked for much.
+    """
+    known = hook("browser")
+    known.measured(LIMIT_BYTES, float("nan"), gives, 0.0)
+    scenes: list[Scene] = []
+    for each in (known, hook("store")):
+        scenes.append(Scene(each, others=lambda: [scene.releases for scene in scenes]))
+    for scene in scenes:
+        scene.now = scene.sample(0.0, 20 * MIB, constraint)
+    scenes[0].begin(Action("any", needs))
+    return scenes[0], scenes[1]
+
+
+def test_one_need_is_asked_for_once() -> None:
+    """Two targets under one limit: what the first was asked for, the second is not asked for again."""
+    first, second = neighbours()
+    second.begin(Action("any", NEEDED))
+    assert [request.needed_bytes for _hook, request in first.runner.orders] == [math.ceil(5.6 * MIB)]
+    assert second.runner.orders == [] and second.names() == ["nothing-needed"]
+
+
+def test_what_others_are_not_known_to_give_is_asked_for() -> None:
+    """The rest of it, by the first one's measured yield."""
+    first, second = neighbours(gives=2.0 * MIB)
+    second.begin(Action("any", NEEDED))
+    asked = first.runner.orders[0][1].needed_bytes
+    assert [request.needed_bytes for _hook, request in second.runner.orders] == [asked - 2 * MIB]
+
+
+@pytest.mark.parametrize("constraint", ["cgroup:/store", "profile"])
+def test_another_limit_is_another_need(constraint: str) -> None:
+    """A limit of its own, or an app's own, which bears the same name for all: each is asked for its need."""
+    _first, second = neighbours("machine" if constraint != "profile" else constraint)
+    second.now = second.sample(0.0, 20 * MIB, constraint)
+    second.begin(Action("any", NEEDED))
+    assert len(second.runner.orders) == 1
+
+
+def test_what_came_or_failed_is_no_more_expected() -> None:
+    """Once the first one's hook has failed, or what it gave was measured, the second is asked for what it needs."""
+    for is_ok in (False, True):
+        first, second = neighbours()
+        first.finish(ok=is_ok)
+        if is_ok:
+            second.begin(Action("any", NEEDED))
+            assert second.runner.orders == []
+            first.see(5.0, 20 * MIB, constraint="machine")
+        second.begin(Action("any", NEEDED))
+        assert len(second.runner.orders) == 1
+
+
+def test_everything_is_asked_for_whoever_else_was_asked() -> None:
+    """The last resort waits for nobody."""
+    _first, second = neighbours(needs=ALL)
+    second.begin(Action("any", ALL))
+    assert len(second.runner.orders) == 1
 
 
 def test_a_failed_hook_is_told_and_the_next_one_asked() -> None:

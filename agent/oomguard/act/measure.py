@@ -38,3 +38,7 @@ class Measurement:
     def freed_bytes(self) -> float:
         """Return the greatest rise seen, at least 0; NaN when no fitting sample was seen."""
         return max(self._rise_bytes, 0.0) if self._rise_bytes == self._rise_bytes else self._rise_bytes
+
+    def missing_bytes(self, expected_bytes: float) -> float:
+        """Return how much of what is expected of the release the samples do not show yet, at least 0."""
+        return max(expected_bytes - self._rise_bytes, 0.0) if self._rise_bytes > 0 else expected_bytes

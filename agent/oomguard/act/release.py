@@ -47,7 +47,16 @@ def needed_bytes(
         return max(minimum_bytes, 1)
     if wanted <= 0:
         return 0
-    return max(minimum_bytes, math.ceil(min(wanted, limit_bytes)))
+    return max(minimum_bytes, math.ceil(min(wanted, limit_bytes)), 1)
+
+
+def left_to_ask_bytes(needed: int, coming_bytes: float, minimum_bytes: int) -> int:
+    """Return what is still to be asked for where others were asked to make room under the same limit.
+
+    Less than the minimum is not worth a hook's trouble: two targets never reckon the same need to the byte.
+    """
+    left = needed - math.floor(coming_bytes)
+    return left if left >= minimum_bytes or left == needed else 0
 
 
 def rise_bytes(history: Sequence[Moment], horizon_s: float, released: Iterable[Moment] = ()) -> float:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from oomguard.act.hooks import Hook, Outcome, Request
 from oomguard.act.measure import Measurement
-from oomguard.act.release import LastRelease, choose, helped, horizon_s, look_again, needed_bytes
+from oomguard.act.release import (
+    LastRelease,
+    choose,
+    helped,
+    horizon_s,
+    left_to_ask_bytes,
+    look_again,
+    needed_bytes,
+)
 from oomguard.act.runner import Runner
 from oomguard.clock import now_s
 from oomguard.decide.decide import Decision
 from oomguard.decide.plan import Release
+from oomguard.sense.constraints import PROFILE
 from oomguard.sense.sample import NAN, Sample
 from oomguard.typed import TYPE_CHECKING
 from oomguard.window import Window
@@ -29,15 +38,26 @@ Facts = Callable[[], tuple[str, tuple[int, ...], str]]      # the target's name,
 class Asked:
     """One request to one hook, under way or being measured."""
 
-    __slots__ = ("bytes", "decision", "hook", "level", "measurement", "outcome", "over_s", "record", "release",
-                 "t_s", "ticket")
+    __slots__ = ("bytes", "constraint", "decision", "hook", "level", "measurement", "outcome", "over_s", "record",
+                 "release", "t_s", "ticket")
 
-    def __init__(self, hook: Hook, bytes_: int, release: Release, decision: Decision, level: int) -> None:
+    def __init__(
+        self, hook: Hook, bytes_: int, release: Release, decision: Decision, level: int, constraint: str,
+    ) -> None:
         self.hook, self.bytes, self.release, self.decision, self.level = hook, bytes_, release, decision, level
+        self.constraint = constraint            # under which it is to make room
         self.ticket, self.record = 0, 0
         self.t_s = self.over_s = 0.0        # when it began and, as the loop saw it, ended
         self.measurement: Measurement | None = None
         self.outcome: Outcome | None = None
+
+    def coming_bytes(self) -> float:
+        """Return what it should give yet: by what its hook gave before, else by what it was asked for."""
+        if self.outcome is not None and not self.outcome.ok:
+            return 0.0
+        known = self.hook.expected_bytes(self.bytes)
+        expected = known if known == known else float(self.bytes)
+        return expected if self.measurement is None else self.measurement.missing_bytes(expected)
 
     @property
     def is_all(self) -> bool:
@@ -54,15 +74,20 @@ class Asked:
 class Releases:
     """What is under way for one target. At most one hook of it works at a time."""
 
-    __slots__ = ("_asked", "_critical_ratio", "_facts", "_is_dry_run", "_last", "_measured", "_queue", "_recorder",
-                 "_released", "_runner", "_tell",
-                 "_window", "bytes_total", "count", "hooks", "last_freed_bytes")
+    __slots__ = ("_asked", "_critical_ratio", "_facts", "_is_dry_run", "_last", "_measured", "_others", "_queue",
+                 "_recorder", "_released", "_runner", "_tell", "_window", "bytes_total", "count", "hooks",
+                 "last_freed_bytes")
 
     def __init__(
         self, hooks: Sequence[Hook], runner: Runner, window: Window, tell: Tell, critical_ratio: float, facts: Facts,
         recorder: RunRecorder | Silence, *, is_dry_run: bool = False,
+        others: Callable[[], Iterable[Releases]] = tuple,
     ) -> None:
-        self.hooks = list(hooks)
+        """Take what it works with.
+
+        Args: others: tells the releases of the other targets, which may make room under the same limit.
+        """
+        self.hooks, self._others = list(hooks), others
         self._runner, self._window, self._tell, self._facts = runner, window, tell, facts
         self._critical_ratio, self._recorder, self._is_dry_run = critical_ratio, recorder, is_dry_run
         self._queue: deque[Asked] = deque()
@@ -100,11 +125,11 @@ class Releases:
             needed = self._needed_bytes(hooks, cooldown_s, sample, history)
             if needed or action.release.kind != "needed":
                 is_wanted = True
-                self._queue.extend(Asked(hook, bytes_, action.release, decision, level)
+                self._queue.extend(Asked(hook, bytes_, action.release, decision, level, sample.constraint)
                                    for hook, bytes_ in choose(hooks, action.release, needed, now_s(), self._last))
         if not is_wanted:
             self._tell("nothing-needed", rule=decision.rule, level=level, headroom_bytes=sample.headroom_bytes,
-                       because="there is room until the rule may act again")
+                       because="there is room until the rule may act again, or others were asked to make it")
         elif not self._queue:
             self._tell("nobody-to-ask", "warning", rule=decision.rule, level=level,
                        because="no hook of this name is there, or all are on hold")
@@ -116,8 +141,25 @@ class Releases:
         """Return how much these hooks have to give so that it lasts until the rule may act again; 0 for nothing."""
         lasts_s = max((horizon_s(hook, cooldown_s) for hook in hooks), default=cooldown_s)
         least_bytes = min((hook.minimum_bytes for hook in hooks), default=0)
-        return needed_bytes(history, sample.headroom_bytes, sample.limit_bytes, lasts_s, least_bytes,
-                            self._critical_ratio, self._released)
+        needed = needed_bytes(history, sample.headroom_bytes, sample.limit_bytes, lasts_s, least_bytes,
+                              self._critical_ratio, self._released)
+        return left_to_ask_bytes(needed, self._others_coming_bytes(sample.constraint), least_bytes) if needed else 0
+
+    def _others_coming_bytes(self, constraint: str) -> float:
+        """Return what other targets' hooks should give yet under a limit: one need is asked for once.
+
+        An app's own limit, which no cgroup has, bears the same name for every app and is shared with none.
+        """
+        if constraint == PROFILE:
+            return 0.0
+        return sum(other.coming_bytes(constraint) for other in self._others() if other is not self)
+
+    def coming_bytes(self, constraint: str) -> float:
+        """Return what the hooks that were asked should give yet under a limit."""
+        if self._asked is self._measured is None:
+            return 0.0
+        return sum(asked.coming_bytes() for asked in (self._asked, self._measured, *self._queue)
+                   if asked is not None and asked.constraint == constraint)
 
     def _start_next(self, sample: Sample, look: Callable[[], Sample]) -> None:
         while self._queue and self._asked is None:
