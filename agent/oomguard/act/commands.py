@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 
 from oomguard.clock import now_s
 from oomguard.errors import HelperError
+from oomguard.lean import signal
 
 TAIL_BYTES = 4096
 DRAIN_READS = 16        # 64 KiB each and turn: a command that floods its output cannot keep the helper busy

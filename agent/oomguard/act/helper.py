@@ -13,7 +13,6 @@ from __future__ import annotations
 import _socket  # `socket` would be 1.4 MB of RSS: see channel
 import os
 import select
-import signal
 import sys
 from collections.abc import Callable
 
@@ -21,6 +20,7 @@ from oomguard.act import channel
 from oomguard.act.errands import Errands
 from oomguard.clock import now_s
 from oomguard.errors import HelperError
+from oomguard.lean import signal
 from oomguard.tell.service import ServiceManager
 
 BEATS = 4       # in the time that the service manager allows: one that comes late is no reason to be killed
