@@ -122,7 +122,7 @@ class TargetGuard:
         decision = Decision(OPERATOR, -1, (action,), because)
         self.notes.decided(decision, reading)
         self.releases.begin(decision, OPERATOR_LASTS_S, reading.sample, reading.level, self._look)
-        return "" if self.releases.is_busy else "no such hook, it is on hold, or the memory came back by itself"
+        return "" if self.releases.is_busy else "no such hook, it is on hold, or no memory is needed now"
 
     def _look(self) -> Sample:
         """Read the target once more, just before a hook; the last sample serves where it cannot be read."""

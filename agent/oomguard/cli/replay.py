@@ -138,7 +138,8 @@ def _verdict(comparisons: list[Comparison]) -> list[str]:
     is_same = all(comparison.is_same_guard for comparison in comparisons)
     if is_same and not differing:
         lines.append(f"the same guard decides the same: {confirmed} recorded decisions made again at the same samples"
-                     + (f"; {unanswered} more led to no action, as nobody was to be asked" if unanswered else ""))
+                     + (f"; {unanswered} more led to no action: nothing was needed, or nobody was to be asked"
+                        if unanswered else ""))
     elif is_same:
         lines.append(f"NOT REPRODUCED: the same guard decides otherwise in {differing} places, as it does in "
                      f"{confirmed}: another architecture, or a fault; please report it")

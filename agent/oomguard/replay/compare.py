@@ -45,7 +45,7 @@ class Comparison(NamedTuple):
 
     ingredients: tuple[Ingredient, ...]
     confirmed: int              # recorded decisions made again at the same sample, by the same rule and level
-    unanswered: int             # replayed decisions that left no action: nobody to ask, or the memory came back
+    unanswered: int             # replayed decisions that left no action: nothing was needed, or nobody to be asked
     differences: tuple[Difference, ...]
 
     @property
