@@ -197,7 +197,7 @@ class Lleaves(Peer):
     def open(self):
         import lleaves
         path = self.folder / "lleaves.txt"
-        path.write_text(lightgbm_text(self.model))
+        path.write_text(lightgbm_text(self.model, has_lone_leaves=False))
         self.compiled = lleaves.Model(model_file=str(path))
         self.compiled.compile()
 

@@ -116,11 +116,16 @@ def _xgboost_tree(number: int, tree: Tree, features: int) -> dict:
 
 # -- LightGBM, and lleaves, which reads the same file --------------------------------------------------------------
 
-def lightgbm_text(model: Ensemble) -> str:
-    """Return the model as LightGBM's text file. Its trees take turns by class, and have no base: leaves hold it."""
+def lightgbm_text(model: Ensemble, *, has_lone_leaves: bool = True) -> str:
+    """Return the model as LightGBM's text file. Its trees take turns by class, and have no base: leaves hold it.
+
+    A class with fewer trees than another takes turns with a lone leaf of 0; lleaves refuses such a tree, so there it is
+    a split with 0 on both sides, which its compiler folds away.
+    """
     by_class = [[tree for tree in model.trees if tree.of_class == of_class] for of_class in range(model.classes)]
     rounds = max(len(mine) for mine in by_class)
-    nothing = Tree(0, [-1], [-1], [0], [0.0], [0], [-1])
+    nothing = Tree(0, [-1], [-1], [0], [0.0], [0], [-1]) if has_lone_leaves else \
+        Tree(0, [1, -1, -1], [2, -1, -1], [0] * 3, [0.0] * 3, [0] * 3, [-1, 0, 0])
     parts = []
     for turn in range(rounds):
         for of_class, mine in enumerate(by_class):

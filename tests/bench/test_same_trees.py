@@ -69,3 +69,12 @@ def test_a_forest_whose_leaves_vote_is_refused(trees):
     """Not every peer has such a form; who measures is told."""
     with pytest.raises(ValueError, match="no boosted model"):
         same_trees.grown(trees._replace(transform="average"), features.COUNT, forest.CLASSES)
+
+
+@pytest.mark.parametrize("has_lone_leaves", [True, False])
+def test_classes_without_trees_take_their_turns(model, has_lone_leaves):
+    """A model of one class alone is whole in LightGBM's form: as many trees of each class, split where it must be."""
+    alone = model._replace(trees=[tree for tree in model.trees if tree.of_class == 5])
+    text = same_trees.lightgbm_text(alone, has_lone_leaves=has_lone_leaves)
+    assert text.count("Tree=") == len(alone.trees) * model.classes
+    assert ("num_leaves=1\n" in text) is has_lone_leaves
