@@ -53,45 +53,12 @@ class Cgroup:
     bounds it from beside.
     """
 
-    __slots__ = (
-        "_due_tick",
-        "_files",
-        "_is_roomy",
-        "_kernel",
-        "_kernel_bytes",
-        "_limit",
-        "_limit_text",
-        "_limit_tick",
-        "_limit_trouble",
-        "_nearest",
-        "_nearest_tick",
-        "_seen",
-        "_set_bytes",
-        "_stat_file",
-        "_swap_limit",
-        "_swap_usage",
-        "_swappiness",
-        "_tick",
-        "_usage",
-        "above",
-        "chain_trouble",
-        "constraint",
-        "directory",
-        "is_gone",
-        "is_watched",
-        "limit_bytes",
-        "may_rest",
-        "name",
-        "path",
-        "swap_limit_bytes",
-        "swap_room_bytes",
-        "swap_used_bytes",
-        "swappiness",
-        "tally",
-        "trouble",
-        "users",
-        "version",
-    )
+    __slots__ = ("_due_tick", "_files", "_is_roomy", "_kernel", "_kernel_bytes", "_limit", "_limit_text",
+                 "_limit_tick", "_limit_trouble", "_nearest", "_nearest_tick", "_seen", "_set_bytes", "_stat_file",
+                 "_swap_limit", "_swap_usage", "_swappiness", "_tick", "_usage", "above", "chain_trouble",
+                 "constraint", "directory", "is_gone", "is_watched", "limit_bytes", "may_rest", "name", "path",
+                 "swap_limit_bytes", "swap_room_bytes", "swap_used_bytes", "swappiness", "tally", "trouble", "users",
+                 "version")
 
     def __init__(self, directory: str, path: str, version: int, machine_swappiness: str) -> None:
         """Open the files that `directory` has; `path` is its name below the hierarchy."""
