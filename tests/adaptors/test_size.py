@@ -70,8 +70,9 @@ def test_a_big_container_is_taken_by_a_sample() -> None:
     assert size_bytes(table) == pytest.approx(sys.getsizeof(table) + 100_000 * one, rel=0.3)
 
 
-def test_the_rest_is_taken_to_be_like_what_was_seen() -> None:
-    """Beyond the bound of the walk the size is extrapolated, not cut off."""
+def test_the_rest_is_taken_to_be_like_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound of the walk the size is extrapolated, not cut off; a stalled machine has time for the walk."""
+    monkeypatch.setattr("oomguard.adaptors.size.WALK_MOST_S", 10.0)
     deep: object = None
     for _ in range(10 * OBJECTS_MOST):
         deep = (deep, bytes(bytearray(1000)))
