@@ -42,6 +42,15 @@ def test_a_container_without_a_cgroup_namespace(cgroup: str, path: str) -> None:
     assert Mount("/sys/fs/cgroup/memory", "/docker/abc").relative(cgroup) == path
 
 
+def test_a_mount_on_top_of_another_is_what_is_seen(tmp_path: Path) -> None:
+    """A cgroup namespace by unshare(1): the old mount is below, its top is out of sight; elsewhere the first counts."""
+    tree = FakeTree(tmp_path)
+    tree.file("/proc/self/mountinfo", "30 24 0:27 /../.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
+              "95 30 0:27 / /sys/fs/cgroup ro - cgroup2 none rw\n96 30 0:27 / /mnt rw - cgroup2 none rw\n")
+    found = find_hierarchies(tree.root)
+    assert found.unified == Mount("/sys/fs/cgroup", "/")
+
+
 def test_escaped_mount_points(tmp_path: Path) -> None:
     """A space in a mount point is written as an octal escape."""
     tree = FakeTree(tmp_path)

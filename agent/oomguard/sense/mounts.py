@@ -37,16 +37,21 @@ def find_hierarchies(root: str = "/") -> Hierarchies:
     unified = memory = named = None
     for mount, kind, options in _cgroup_mounts(root):
         if kind == "cgroup2":
-            unified = unified or mount
+            unified = _seen(unified, mount)
         elif "memory" in options:
-            memory = memory or mount
+            memory = _seen(memory, mount)
         elif "name=systemd" in options:
-            named = named or mount
+            named = _seen(named, mount)
     if unified is not None:
         controllers = read_if_there(below(root, unified.path + "/cgroup.controllers"))
         if b"memory" in controllers.split():
             return Hierarchies(2, unified, unified, named)
     return Hierarchies(1 if memory is not None else 0, memory, unified, named)
+
+
+def _seen(first: Mount | None, later: Mount) -> Mount:
+    """Return which of two mounts counts: the first, unless the later lies on top of it, as in a cgroup namespace."""
+    return later if first is None or first.path == later.path else first
 
 
 def _cgroup_mounts(root: str) -> list[tuple[Mount, str, list[str]]]:
