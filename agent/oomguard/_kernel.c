@@ -115,7 +115,7 @@ static int push(struct window *w, const double *v, uint32_t segment, double phas
 
 /* ---- features (features.py) ---- */
 
-enum { SPANS = 6, FEATURES = 74 };
+enum { SPANS = 6, HALF = SPANS, EDGES, FEATURES = 75 };        /* HALF: the later half of the window */
 static const double SPAN_S[SPANS] = {5, 10, 30, 60, 120, 300};
 static const double FAR_S = 3600.0, SINCE_RELEASE_CAP_S = 300.0, PAGE_BYTES = 4096.0;
 enum static_fact { RAM, SWAP, CORES, CACHE, BUFFERS, HEAP, BOUND_KIND, STATICS };
@@ -132,8 +132,8 @@ struct sums { four x, xx, y, xy, yy; four_narrow lows, highs; };
 
 /* Over the blocks of each span: x is time and y headroom, both against the newest block. */
 struct spans {
-    double n[SPANS], x[SPANS], xx[SPANS], y[SPANS], xy[SPANS], yy[SPANS], low[SPANS], high[SPANS];
-    int oldest[SPANS];          /* slot of the oldest block in it */
+    double n[EDGES], x[EDGES], xx[EDGES], y[EDGES], xy[EDGES], yy[EDGES], low[EDGES], high[EDGES];
+    int oldest[EDGES];          /* slot of the oldest block in it */
 };
 
 struct view {                   /* a window as the features see it */
@@ -280,9 +280,14 @@ INLINED void sum_spans(struct spans *spans, const struct view *view)
     double x = 0, xx = 0, y = 0, xy = 0, yy = 0;
     struct sums s;
     s.lows = s.highs = (four_narrow){here, here, here, here};
-    for (int i = 0, done = 0; i < SPANS; i++) {
-        int is_all = oldest_age_s <= SPAN_S[i];
-        int to = is_all ? view->blocks : within(view, SPAN_S[i], (int)(SPAN_S[i] * blocks_per_s), done);
+    const double half_s = 0.5 * oldest_age_s;
+    int before_half = 0, done = 0;
+    while (before_half < SPANS && SPAN_S[before_half] < half_s) before_half++;
+    for (int edge = 0; edge < EDGES; edge++) {
+        int i = edge < before_half ? edge : edge == before_half ? HALF : edge - 1;
+        double span_s = i == HALF ? half_s : SPAN_S[i];
+        int is_all = oldest_age_s <= span_s;
+        int to = is_all ? view->blocks : within(view, span_s, (int)(span_s * blocks_per_s), done);
         if (to > done) {
             sum_stretch(&s, view, done, to);
             x += total_of(&s.x);
@@ -386,6 +391,8 @@ INLINED void features_in_lanes(const struct view *view, const double *facts, flo
     *f++ = (float)((slopes[1] - slopes[3]) * per_limit);
     *f++ = (float)((slopes[2] - slopes[4]) * per_limit);
     *f++ = (float)((slopes[3] - slopes[5]) * per_limit);
+
+    *f++ = (float)straight_line_s(view->headroom, slope_of(&spans, HALF));
 
     double last_three = NAN;
     if (view->blocks >= 3) {

@@ -55,7 +55,8 @@ def _table() -> tuple[Feature, ...]:
         ]
     rows += [Feature(f"acceleration_{a}s_{b}s", "1/s", f"slope_{a}s - slope_{b}s")
              for a, b in ((5, 30), (10, 60), (30, 120), (60, 300))]
-    rows += [Feature("mean_of_last_three", "1", "(mean headroom of the last three blocks - headroom) / limit"),
+    rows += [Feature("straight_line_half", "s", "as straight_line, over the later half of the window: start-up left behind"),
+             Feature("mean_of_last_three", "1", "(mean headroom of the last three blocks - headroom) / limit"),
              Feature("mean_10s_minus_60s", "1", "(mean headroom over 10 s - over 60 s) / limit: two moving averages")]
     for span in COUNTER_SPANS_S:
         rows += [
@@ -188,14 +189,15 @@ class _Reference:
                self.narrow("available_bytes", self.newest) / ram,
                self.narrow("swap_free_bytes", self.newest) * per_limit,
                self.narrow("evictable_bytes", self.newest) * per_limit]
-        spans = self._spans()
+        spans, half = self._spans()
         slopes = {}
         for span_s, span in zip(SPANS_S, spans, strict=True):
             slopes[span_s] = slope = _slope(span)
             out += [slope * per_limit, _straight_line_s(self.headroom, slope), _spread(span, slope) * per_limit,
                     span.high * per_limit if span.n > 1 else nan, -span.low * per_limit if span.n > 1 else nan]
         out += [(slopes[a] - slopes[b]) * per_limit for a, b in ((5, 30), (10, 60), (30, 120), (60, 300))]
-        out += [self._mean_of_last_three() * per_limit, (_mean(spans[1]) - _mean(spans[3])) * per_limit]
+        out += [_straight_line_s(self.headroom, _slope(half)),
+                self._mean_of_last_three() * per_limit, (_mean(spans[1]) - _mean(spans[3])) * per_limit]
         for at in (1, 3, 5):
             out += [self._rate("psi_some_us", spans[at]) * 1e-6, self._rate("psi_full_us", spans[at]) * 1e-6,
                     self._rate("refaults", spans[at]) * PAGE_BYTES * per_limit, self._rate("major_faults", spans[at])]
@@ -210,16 +212,17 @@ class _Reference:
         out += [room * per_limit, _straight_line_s(room, slopes[60])]
         return array("f", out)
 
-    def _spans(self) -> list[_Span]:
-        """Sum each span from the newest block back.
+    def _spans(self) -> tuple[list[_Span], _Span]:
+        """Sum each span from the newest block back; return the spans, and the later half of the window.
 
         Four interleaved lanes per stretch between two span edges, each stretch then added to what came before:
         that is how the kernel adds, and floating-point sums depend on the order.
         """
         total = [0.0] * 6
         low = high = 0.0
-        done, result = 0, []
-        for span_s in SPANS_S:
+        half_s = 0.5 * (self.t_s - self.wide("t_s", self.slots[-1]))
+        done, found = 0, {}
+        for span_s in sorted({*SPANS_S, half_s}):
             within = done
             while within < len(self.slots) and self.t_s - self.wide("t_s", self.slots[within]) <= span_s:
                 within += 1
@@ -237,8 +240,8 @@ class _Reference:
             total[0] = float(within)
             done = within
             n, x, xx, y, xy, yy = total
-            result.append(_Span(n, x, xx, y, xy, yy, low, high, self.slots[within - 1]))
-        return result
+            found[span_s] = _Span(n, x, xx, y, xy, yy, low, high, self.slots[within - 1])
+        return [found[span_s] for span_s in SPANS_S], found[half_s]
 
     def _mean_of_last_three(self) -> float:
         last = [self.narrow("headroom_bytes", slot) - self.headroom for slot in self.slots[:3]]

@@ -40,7 +40,7 @@ Leave one program out:
 
 95 % intervals of oomguard (bootstrap over programs): recall 60 s ahead {recall_60}, 120 s ahead {recall_120},
 false alarms/h {false_alarms_per_hour}, share of quiet time in alarm {alarm_time_ratio}.
-A forecast was given in {spoken} of each run's time (never in its first 30 s).
+A forecast was given in {spoken} of each run's time (never in its first 10 s).
 
 {beside}
 

@@ -103,6 +103,11 @@ def flat(t: Curve, rng: Generator) -> Shape:
     return Shape("flat", _level(rng) + drift * t)
 
 
+def idle(t: Curve, rng: Generator) -> Shape:
+    """Stand still where leaks begin."""
+    return Shape("idle", np.full(len(t), _base(rng)))
+
+
 def saw(t: Curve, rng: Generator) -> Shape:
     """Rise and collect, always below the limit."""
     peak = rng.uniform(0.2, 0.985)

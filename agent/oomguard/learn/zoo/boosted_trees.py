@@ -83,4 +83,4 @@ def _sign(name: str) -> int:
         return 0
     if name in LONGER or name.startswith(("slope_", "straight_line_", "acceleration_")):
         return 1
-    return -1 if name.startswith(("used_", "charged_growth", "psi_", "refaults", "major_faults")) else 0
+    return -1 if name.startswith(("used_growth", "charged_growth", "psi_", "refaults", "major_faults")) else 0
