@@ -55,7 +55,8 @@ def _table() -> tuple[Feature, ...]:
         ]
     rows += [Feature(f"acceleration_{a}s_{b}s", "1/s", f"slope_{a}s - slope_{b}s")
              for a, b in ((5, 30), (10, 60), (30, 120), (60, 300))]
-    rows += [Feature("straight_line_half", "s", "as straight_line, over the later half of the window: start-up left behind"),
+    rows += [Feature("straight_line_half", "s",
+                     "as straight_line, over the later half of the window: start-up left behind"),
              Feature("mean_of_last_three", "1", "(mean headroom of the last three blocks - headroom) / limit"),
              Feature("mean_10s_minus_60s", "1", "(mean headroom over 10 s - over 60 s) / limit: two moving averages")]
     for span in COUNTER_SPANS_S:

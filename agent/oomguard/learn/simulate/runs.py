@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 LIMIT_BYTES = (56 * MIB, 4800 * MIB)      # evenly on a logarithmic scale
 CADENCES_S = (0.1, 0.5, 0.5, 1.0, 1.0, 1.0, 1.0, 2.0, 5.0, 10.0)
-# Bursts and late leaks begin from a low level that stands still, and most low levels in the field are no such beginning:
-# without these runs 5 % of a limit was an alarm.
+# Bursts and late leaks begin from a low level that stands still, and most low levels in the field are no such
+# beginning: without these runs 5 % of a limit was an alarm.
 IDLE_SHARE = 0.25
 FASTEST_LONG_CADENCE_S = 0.5              # below it, runs are kept short: a file of 0.1 s samples is all the same
 
