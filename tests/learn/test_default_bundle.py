@@ -11,6 +11,10 @@ import pytest
 
 from oomguard import features
 from oomguard.forest import unpack
+from oomguard.learn.dataset import read_recordings
+from oomguard.learn.lab.catalogue import read_catalogue
+from oomguard.learn.lab.plan import draw_runs
+from oomguard.learn.label.examples import rows_of
 from oomguard.learn.protocol.events import tally, track_of
 from oomguard.learn.thresholds.levels import margin_of
 from oomguard.learn.zoo.recipe import read_recipe
@@ -81,6 +85,17 @@ def test_what_stands_still_is_left_alone(bundle, level):
     """An hour at one level, with a little noise, gives no alarm."""
     used = level + np.random.default_rng(2).normal(0.0, 0.002, 3600)
     assert counts(bundle, run_of(used)).false == 0
+
+
+def test_page_cache_at_the_limit_is_no_danger(bundle):
+    """Readers of files that fill their limit with page cache, alone in it, never reach level 2."""
+    alone = {plan.run_id for plan in draw_runs(read_catalogue("models/lab.yaml")) if not plan.has_neighbour}
+    runs = [run for run in read_recordings("models/recordings/lab") if run.app == "pagecache" and run.run_id in alone]
+    assert len(runs) > 20
+    assert sum(run.columns["charged_bytes"].max() > 0.95 * run.columns["limit_bytes"][0] for run in runs) >= 4
+    for run in runs:
+        said = forecasts_of_run(rows_of(run), run.profile, bundle.load_forest())[:, :4]     # p60…p240: levels 5 to 2
+        assert not (said >= bundle.thresholds.get(run.device_type, bundle.thresholds["default"])[:4]).any(), run.run_id
 
 
 def test_it_abstains_on_a_machine_far_larger_than_any_it_was_trained_on(bundle):
