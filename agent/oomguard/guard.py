@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from oomguard.window import Window
 
 PRESSURE_SPAN_S = 10.0      # what a rule's pressure_above looks back on
+FORESIGHT = ("level_at_least", "probability_above", "time_to_limit_below")      # by a forecast, minutes ahead
 OPERATOR = "operator"       # what log and journal call the rule of a release that somebody asked for
 OPERATOR_LASTS_S = 30.0     # for so long it has to last, as a rule's cooldown is by default
 
@@ -42,8 +43,9 @@ class Reading(NamedTuple):
 class TargetGuard:
     """Guards one target."""
 
-    __slots__ = ("_cooldowns_s", "_decider", "_machine", "_needs_pressure", "_needs_time", "_plain_ratios", "_start_s",
-                 "_state", "name", "notes", "phase", "reading", "recorder", "releases", "scorer", "sensor", "window")
+    __slots__ = ("_cooldowns_s", "_decider", "_foresees", "_machine", "_needs_pressure", "_needs_time",
+                 "_plain_ratios", "_start_s", "_state", "name", "notes", "phase", "reading", "recorder", "releases",
+                 "scorer", "sensor", "window")
 
     def __init__(
         self, name: str, machine: Machine | PortableMachine, sensor: Sensor | PortableSensor, window: Window,
@@ -58,6 +60,7 @@ class TargetGuard:
         self._cooldowns_s = tuple(rule.cooldown_s for rule in plan.rules)
         self._needs_pressure = any(_asks_for("pressure_above", rule.when) for rule in plan.rules)
         self._needs_time = any(_asks_for("time_to_limit_below", rule.when) for rule in plan.rules)
+        self._foresees = tuple(any(_asks_for(test, rule.when) for test in FORESIGHT) for rule in plan.rules)
         self.reading: Reading | None = None
         self.phase: str | None = None
 
@@ -87,6 +90,8 @@ class TargetGuard:
         decision = self._decider.decide(self._view(reading), self._state, is_busy=self.releases.is_busy)
         if decision is not None:
             self._act(decision, reading)
+        else:
+            self.releases.tend(sample)
 
     def _sense(self, machine: MachineReading, at_s: float, late_s: float) -> Sample:
         evictable_bytes = self.releases.evictable_bytes()
@@ -108,7 +113,8 @@ class TargetGuard:
     def _act(self, decision: Decision, reading: Reading) -> None:
         self.notes.decided(decision, reading)
         cooldown_s = self._cooldowns_s[decision.rule_index]
-        self.releases.begin(decision, cooldown_s, reading.sample, reading.level, self._look)
+        may_wait = reading.forecast is not None and self._foresees[decision.rule_index]
+        self.releases.begin(decision, cooldown_s, reading.sample, reading.level, self._look, may_wait=may_wait)
 
     def release(self, action: Action, because: str) -> str:
         """Ask for memory on somebody's word, within the rules' bounds; return why not, or "" when it is under way."""

@@ -50,10 +50,11 @@ class Scene:
         """Return a sample of 256 MiB."""
         return Sample(t_s, constraint, LIMIT_BYTES, headroom_bytes, LIMIT_BYTES - headroom_bytes)
 
-    def begin(self, *actions: Action, level: int = 3) -> None:
+    def begin(self, *actions: Action, level: int = 3, may_wait: bool = False) -> None:
         """Let the releases carry a decision out."""
         self.window.push(self.now)
-        self.releases.begin(Decision("trim", 0, actions, "level 3 >= 2"), 30.0, self.now, level, lambda: self.now)
+        self.releases.begin(Decision("trim", 0, actions, "level 3 >= 2"), 30.0, self.now, level, lambda: self.now,
+                            may_wait=may_wait)
 
     def finish(self, ok: bool = True, freed_bytes: float = float("nan"), ticket: int = 0, t_s: float = 1.0) -> bool:
         """Say what came of the last order."""
@@ -64,7 +65,9 @@ class Scene:
     def see(self, t_s: float, headroom_bytes: float, level: int = 3, constraint: str = "cgroup:/app") -> None:
         """Let the releases see a sample."""
         self.now = self.sample(t_s, headroom_bytes, constraint)
+        self.window.push(self.now)
         self.releases.see(self.now, level)
+        self.releases.tend(self.now)
 
     def names(self) -> list[str]:
         """Return the events so far."""
@@ -132,6 +135,37 @@ def test_memory_that_came_back_by_itself_is_not_asked_for() -> None:
     assert scene.runner.orders == [] and scene.names() == ["release-dropped"] and not scene.releases.is_busy
     everything = Decision("last", 1, (Action("cache", ALL),), "level 5 >= 5")
     scene.releases.begin(everything, 30.0, before, 5, lambda: back)
+    assert len(scene.runner.orders) == 1
+
+
+def test_what_is_foreseen_waits_until_it_is_due() -> None:
+    """With room for longer than the hook takes, what is needed is not asked for; as soon as there is none, it is."""
+    scene = Scene(hook())
+    scene.now = scene.sample(0.0, 200 * MIB)
+    scene.begin(Action("cache", NEEDED), may_wait=True)
+    assert scene.runner.orders == [] and scene.names() == ["release-waits"] and not scene.releases.is_busy
+    scene.see(1.0, 190 * MIB)
+    assert scene.runner.orders == []
+    scene.see(2.0, 90 * MIB)
+    assert [each.name for each, _request in scene.runner.orders] == ["cache"]
+    assert scene.releases.is_busy
+
+
+def test_what_was_foreseen_and_never_due_is_forgotten() -> None:
+    """Once the rule may decide anew, its last decision asks nobody any more."""
+    scene = Scene(hook())
+    scene.now = scene.sample(0.0, 200 * MIB)
+    scene.begin(Action("cache", NEEDED), may_wait=True)
+    scene.see(30.0, 200 * MIB)
+    scene.see(31.0, 10 * MIB)
+    assert scene.runner.orders == []
+
+
+def test_everything_does_not_wait() -> None:
+    """`all` is asked for at once, whatever room there is."""
+    scene = Scene(hook())
+    scene.now = scene.sample(0.0, 200 * MIB)
+    scene.begin(Action("cache", ALL), may_wait=True)
     assert len(scene.runner.orders) == 1
 
 

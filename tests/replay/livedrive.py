@@ -88,7 +88,7 @@ def drive(setting: Setting, run: RecordedRun, samples: list[Sample], folder, see
     phases = None if model is None else model.phases
     hooks = [Hook("cache", "inline", minimum_bytes=1), Hook("images", "inline", cost=2.0)]
     path, sensor, runner = str(folder / "app.window"), StubSensor(), StubRunner()
-    guard, started, ends_s = None, {}, nan
+    guard, started, ends_s, decided = None, {}, nan, (0, "")
 
     def opened() -> TargetGuard:
         window = Window.open(path, "the same run", 0.0, phases)
@@ -98,7 +98,9 @@ def drive(setting: Setting, run: RecordedRun, samples: list[Sample], folder, see
                            releases, notes, Silence(), plan)
 
     def tell(event, _severity="info", /, **fields) -> None:
+        nonlocal decided
         if event == "decision":
+            decided = (fields["level"], fields["rule"])
             live.decisions[at] = Decision(fields["rule"], -1, (), fields["because"])
 
     notes = Notes(tell, 0)
@@ -125,7 +127,7 @@ def drive(setting: Setting, run: RecordedRun, samples: list[Sample], folder, see
             note_started(action.level, action.rule)
 
     guard = opened()
-    for at, sample in enumerate(samples):
+    for at, sample in enumerate(samples):       # noqa: B007  # tell() notes the decision under it
         finish(sample.t_s)
         if not runner.waiting and rng.random() < 0.02:
             guard.close()
@@ -135,8 +137,8 @@ def drive(setting: Setting, run: RecordedRun, samples: list[Sample], folder, see
         guard.tick(None, 0.0, 0.0)
         taken = guard.reading is not before
         live.readings.append((guard.reading.level, guard.reading.forecast) if taken else None)
-        if runner.waiting and at in live.decisions:
-            note_started(guard.reading.level, live.decisions[at].rule)
+        if runner.waiting:                      # at once, or as soon as it was due
+            note_started(*decided)
     finish(float("inf"))
     guard.close()
     return live

@@ -24,9 +24,13 @@ class LastRelease(NamedTuple):
     helped: bool
 
 
-def horizon_s(hook: Hook, cooldown_s: float) -> float:
-    """Return how long a release has to last: the hook's latency (deadline while unknown) + cooldown."""
-    return (hook.latency_s if hook.latency_s == hook.latency_s else hook.deadline_s) + cooldown_s
+def horizon_s(hook: Hook, lasts_s: float) -> float:
+    """Return how far ahead a release has to look that is to last so long: the hook's latency more.
+
+    While that is unknown, its deadline stands for it; a hook that is called in the loop never blocks.
+    """
+    unknown_s = 0.0 if hook.executor == "inline" else hook.deadline_s
+    return (hook.latency_s if hook.latency_s == hook.latency_s else unknown_s) + lasts_s
 
 
 def needed_bytes(

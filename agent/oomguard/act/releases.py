@@ -22,7 +22,7 @@ from oomguard.decide.decide import Decision
 from oomguard.decide.plan import Release
 from oomguard.sense.constraints import PROFILE
 from oomguard.sense.sample import NAN, Sample
-from oomguard.typed import TYPE_CHECKING
+from oomguard.typed import TYPE_CHECKING, NamedTuple
 from oomguard.window import Window
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from oomguard.record.silence import Silence
 
 REMEMBERED = 64             # releases whose yield is taken out of the rise of demand
+DUE_S = 3.0                 # memory comes back over some ticks after a hook has ended (act/measure.py)
 
 Tell = Callable[..., None]  # (event, severity, **fields)
 Facts = Callable[[], tuple[str, tuple[int, ...], str]]      # the target's name, its processes, its cgroup
@@ -71,12 +72,22 @@ class Asked:
                        f"{self.decision.rule}: {self.decision.because}", *facts(), ratio=ratio)
 
 
+class Waiting(NamedTuple):
+    """A decision whose release is not due yet."""
+
+    decision: Decision
+    cooldown_s: float
+    level: int
+    look: Callable[[], Sample]
+    until_t_s: float            # from then on its rule may decide anew
+
+
 class Releases:
     """What is under way for one target. At most one hook of it works at a time."""
 
     __slots__ = ("_asked", "_critical_ratio", "_facts", "_is_dry_run", "_last", "_measured", "_others", "_queue",
-                 "_recorder", "_released", "_runner", "_tell", "_window", "bytes_total", "count", "hooks",
-                 "last_freed_bytes")
+                 "_recorder", "_released", "_runner", "_tell", "_waiting", "_window", "bytes_total", "count",
+                 "hooks", "last_freed_bytes")
 
     def __init__(
         self, hooks: Sequence[Hook], runner: Runner, window: Window, tell: Tell, critical_ratio: float, facts: Facts,
@@ -93,6 +104,7 @@ class Releases:
         self._queue: deque[Asked] = deque()
         self._asked: Asked | None = None        # whose hook works now
         self._measured: Asked | None = None     # whose yield the samples still show
+        self._waiting: Waiting | None = None
         self._last: LastRelease | None = None
         self._released: deque[tuple[float, float]] = deque(maxlen=REMEMBERED)
         self.count, self.bytes_total, self.last_freed_bytes = 0, 0.0, NAN
@@ -109,6 +121,7 @@ class Releases:
 
     def begin(
         self, decision: Decision, cooldown_s: float, sample: Sample, level: int, look: Callable[[], Sample],
+        *, may_wait: bool = False,
     ) -> None:
         """Carry a decision out.
 
@@ -118,7 +131,26 @@ class Releases:
             sample: what was decided on.
             level: 1…5, or 0 where the rule does not go by levels.
             look: reads the target anew, just before each hook.
+            may_wait: a kill was foreseen: what is needed alone is released as soon as that is due, in the cooldown.
         """
+        waiting = Waiting(decision, cooldown_s, level, look, sample.t_s + cooldown_s)
+        if may_wait and not self._is_due(decision, sample):
+            self._waiting = waiting
+            self._tell("release-waits", rule=decision.rule, level=level, headroom_bytes=sample.headroom_bytes,
+                       because="there is room for longer than the hooks take")
+        else:
+            self._carry_out(waiting, sample)
+
+    def _is_due(self, decision: Decision, sample: Sample) -> bool:
+        """Return whether to begin now: what an app gives up too early it has to fetch again."""
+        if any(action.release.kind != "needed" for action in decision.actions):
+            return True
+        hooks = [hook for hook in self.hooks for action in decision.actions if hook.answers_to(action.hook)]
+        return not hooks or self._needed_bytes(hooks, DUE_S, sample, self._window.headroom_history()) > 0
+
+    def _carry_out(self, waiting: Waiting, sample: Sample) -> None:
+        decision, cooldown_s, level, look, _until_t_s = waiting
+        self._waiting = None
         history, is_wanted = self._window.headroom_history(), False
         for action in decision.actions:
             hooks = [hook for hook in self.hooks if hook.answers_to(action.hook)]
@@ -136,12 +168,12 @@ class Releases:
         self._start_next(sample, look)
 
     def _needed_bytes(
-        self, hooks: list[Hook], cooldown_s: float, sample: Sample, history: list[tuple[float, float]],
+        self, hooks: list[Hook], lasts_s: float, sample: Sample, history: list[tuple[float, float]],
     ) -> int:
-        """Return how much these hooks have to give so that it lasts until the rule may act again; 0 for nothing."""
-        lasts_s = max((horizon_s(hook, cooldown_s) for hook in hooks), default=cooldown_s)
+        """Return how much these hooks have to give so that it lasts so long; 0 for nothing."""
+        ahead_s = max((horizon_s(hook, lasts_s) for hook in hooks), default=lasts_s)
         least_bytes = min((hook.minimum_bytes for hook in hooks), default=0)
-        needed = needed_bytes(history, sample.headroom_bytes, sample.limit_bytes, lasts_s, least_bytes,
+        needed = needed_bytes(history, sample.headroom_bytes, sample.limit_bytes, ahead_s, least_bytes,
                               self._critical_ratio, self._released)
         return left_to_ask_bytes(needed, self._others_coming_bytes(sample.constraint), least_bytes) if needed else 0
 
@@ -204,6 +236,15 @@ class Releases:
                     self._end_measurement()
         if level == 0 and not self.is_busy and self._measured is None:
             self._last = None
+
+    def tend(self, sample: Sample) -> None:
+        """Begin what waits, if it is due now; after the tick's decision, which goes before it (so does a replay)."""
+        if self._waiting is None or self.is_busy:
+            return
+        if sample.t_s >= self._waiting.until_t_s:
+            self._waiting = None
+        elif self._is_due(self._waiting.decision, sample):
+            self._carry_out(self._waiting, sample)
 
     def _end_measurement(self) -> None:
         asked, self._measured = self._measured, None

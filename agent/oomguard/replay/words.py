@@ -220,6 +220,8 @@ SPOKEN: dict[str, Spoken] = {
     "bound_kind": ("what the app does at its own bound", _bound_kind),
     "bound_room_ratio": ("the room below the app's own bound", lambda ratio: (
         f"used memory is {_percent(ratio)} of the limit {'below' if ratio >= 0 else 'above'} the app's own bound")),
+    "straight_line_half": ("where a straight line leads", lambda seconds: _line("the limit")(seconds).replace(
+        "{span}", "the later half of the window")),
     "straight_line_to_bound_s": ("when a straight line reaches the app's own bound",
                                  lambda seconds: _line("the app's own bound")(seconds).replace("{span}", "60 s")),
 }
