@@ -227,7 +227,7 @@ def abstention(window_buffer: memoryview) -> str:
     """Say why a window is too short or too gappy for any model; empty if it is neither."""
     length_s, third_age_s = features.reach(window_buffer)
     if length_s < MIN_WINDOW_S:
-        return f"the window holds {length_s:.0f} s, the model needs {MIN_WINDOW_S:.0f}"
+        return f"the window holds {int(length_s)} s, the model needs {MIN_WINDOW_S:.0f}"
     if not third_age_s <= 30:
         return "the last 30 s hold fewer than three readings"
     return ""

@@ -14,7 +14,7 @@ from oomguard.decide.plan_json import from_json, to_json
 from oomguard.decide.rules import load_rules
 from oomguard.replay.alarms import alarms_in
 from oomguard.replay.compare import SAME, compare, first_actions, sample_before
-from oomguard.replay.explain import Wanted, explain
+from oomguard.replay.explain import ANSWER_S, Wanted, explain
 from oomguard.replay.happened import of_lines, of_runs
 from oomguard.replay.recording import load_runs
 from oomguard.replay.replay import Replayer, Setting
@@ -190,7 +190,8 @@ def test_every_alarm_and_action_is_explained(name):
         if wanted.action:
             _check_action(told, run, wanted.action)
         else:
-            assert told.gave                # it was answered, even if the guard acted before the alarm was counted
+            soon = [action for action in run.actions if 0 <= action.t_s - told.point.t_s <= ANSWER_S]
+            assert told.gave or not soon    # where it was answered, even if the guard acted before it was counted
 
 
 def _check_words(told):
@@ -246,7 +247,12 @@ def test_events_of_log_and_recording_agree(name):
     inside = [found for found in kept if found.name == "kill" and not found.fields["whole_target"]]
     ended_s = [logged(round(found.fields["t_s"], 3)) for found in kept
                if found.name == "kill" and found.fields["whole_target"]]
-    assert facts(told, "decision", 3, "rule", "level") == facts(kept, "decision", 3, "rule", "level")
+    # What a release came to is recorded, not what waited until it was due, or for nothing: at most a cooldown.
+    decided = facts(told, "decision", 3, "rule", "level")
+    cooldown_s = {rule.name: rule.cooldown_s for rule in replayer_of(name).setting.plan.rules}
+    for t_s, rule, level in facts(kept, "decision", 3, "rule", "level"):
+        assert any((rule, level) == (was, stood) and 0 <= t_s - then_s <= cooldown_s[rule]
+                   for then_s, was, stood in decided)
     assert facts(told, "release", 9, "rule", "hook", "freed_bytes") == facts(kept, "release", 9, "rule", "hook",
                                                                               "freed_bytes")
     assert [each for each in facts(told, "kill", 3, "killer") if each[0] not in ended_s] == facts(

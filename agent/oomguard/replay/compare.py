@@ -76,8 +76,7 @@ def compare(replayed: Replayed, setting: Setting) -> Comparison:
     is_same_guard = all(each.verdict == SAME for each in found)
     differences: list[Difference] = []
     confirmed: set[int] = set()
-    for action in first_actions(run.actions):
-        at = decided_at(replayed, action, setting, confirmed)
+    for action, at in decided(replayed, setting):
         decision = replayed.decisions.get(at)
         level = int(replayed.readings.levels[at]) if at >= 0 else -1
         if decision is not None and decision.rule == action.rule and action.level in (-1, level):
@@ -109,20 +108,24 @@ def first_actions(actions: tuple[Acted, ...]) -> list[Acted]:
     return firsts
 
 
-def decided_at(replayed: Replayed, action: Acted, setting: Setting, confirmed: set[int]) -> int:
-    """Return the sample at which an action was decided, -1 if there is none.
+def decided(replayed: Replayed, setting: Setting) -> list[tuple[Acted, int]]:
+    """Return the actions that decisions began with, and the sample at which each was decided, -1 if there is none.
 
     That before it, or, where what was foreseen waited until it was due, that of its rule's last decision, if nothing
     was decided since and the rule could not act anew: so long a release waits at most (act/releases.py).
     """
-    at = sample_before(replayed, action.t_s)
-    if at in replayed.decisions:
-        return at
-    last = max((each for each in replayed.decisions if each < at), default=-1)
-    if last < 0 or last in confirmed or replayed.decisions[last].rule != action.rule:
-        return at
-    cooldown_s = setting.plan.rules[replayed.decisions[last].rule_index].cooldown_s
-    return last if action.t_s <= replayed.run.t_s[last] + cooldown_s else at
+    found: list[tuple[Acted, int]] = []
+    taken = -1
+    for action in first_actions(replayed.run.actions):
+        at = sample_before(replayed, action.t_s)
+        if at not in replayed.decisions:
+            last = max((each for each in replayed.decisions if taken < each < at), default=-1)
+            if last >= 0 and replayed.decisions[last].rule == action.rule:
+                cooldown_s = setting.plan.rules[replayed.decisions[last].rule_index].cooldown_s
+                at = last if action.t_s <= replayed.run.t_s[last] + cooldown_s else at
+        found.append((action, at))
+        taken = max(taken, at)
+    return found
 
 
 def sample_before(replayed: Replayed, t_s: float) -> int:

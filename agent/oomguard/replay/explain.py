@@ -12,11 +12,11 @@ from oomguard.errors import UsageError
 from oomguard.forecast import Forecast
 from oomguard.forest import HORIZONS_S, Forest, unpack
 from oomguard.replay.alarms import alarms_in
-from oomguard.replay.compare import first_actions, is_other_guard, sample_before
+from oomguard.replay.compare import decided, first_actions, is_other_guard, sample_before
 from oomguard.replay.contributions import Contributions, contributions_to
 from oomguard.replay.readings import rows_of
 from oomguard.replay.recording import Acted, RecordedRun
-from oomguard.replay.replay import Replayed, Replayer
+from oomguard.replay.replay import Replayed, Replayer, Setting
 from oomguard.replay.words import Push, pushes
 from oomguard.scorer import NEVER, Model, Scorer, gated
 from oomguard.sense.sample import Sample
@@ -97,7 +97,7 @@ def explain(replayer: Replayer, run: RecordedRun, wanted: Wanted) -> Explanation
     """Explain one moment of a recorded run. Raises UsageError when there is no such alarm, action or time."""
     is_same = not is_other_guard(run, replayer.setting)
     replayed = replayer.replay(run, is_busy_as_recorded=is_same)
-    at, what = _place(replayed, wanted)
+    at, what = _place(replayed, replayer.setting, wanted)
     readings, model = replayed.readings, replayer.model_for(run)
     standings, decision = replayer.standings_at(run, at, is_busy_as_recorded=is_same)
     forecast, level = readings.forecast(at), int(readings.levels[at])
@@ -106,14 +106,18 @@ def explain(replayer: Replayer, run: RecordedRun, wanted: Wanted) -> Explanation
     if forecast is not None and model is not None and isinstance(model.forest, Forest):
         score, pushed = pushed_by(replayer, model, run.until(at + 1))
     now_s = float(run.t_s[at])
-    since_s = _raised_s(replayed, at) if what.startswith("alarm") else now_s
+    since_s = until_s = now_s
+    if what.startswith("alarm"):
+        since_s = _raised_s(replayed, at)
+    elif wanted.action:         # what was foreseen may have waited until it was due
+        since_s = until_s = first_actions(run.actions)[wanted.action - 1].t_s
     return Explanation(
         run.run_id, run.app, what, _point(run, at), level, run.constraints[at], forecast,
         NEVER if model is None else model.thresholds, replayer.setting.plan.plain_headroom_ratios,
         readings.time_to_limit_s(at), "" if forecast is not None else _abstention(replayer, model, run, at),
         "" if model is None else model.model_id, _points(run, now_s - SPAN_S, now_s),
         _points(run, np.nextafter(now_s, np.inf), now_s + AFTER_S), score, pushed, standings, decision,
-        _given(run, since_s, now_s),
+        _given(run, since_s, until_s),
         tuple(action.t_s for action in run.actions if now_s - SPAN_S <= action.t_s <= now_s + AFTER_S),
         next((kill.t_s for kill in run.kills if kill.t_s >= now_s), np.nan), run.ended, run.ended_after_s)
 
@@ -130,14 +134,15 @@ def pushed_by(replayer: Replayer, model: Model, run: RecordedRun) -> tuple[Contr
     return score, pushes(score, row, min(float(run.t_s[-1] - run.t_s[0]), SPAN_S))
 
 
-def _place(replayed: Replayed, wanted: Wanted) -> tuple[int, str]:
-    """Return which sample is to be explained, and what it is."""
+def _place(replayed: Replayed, setting: Setting, wanted: Wanted) -> tuple[int, str]:
+    """Return which sample is to be explained, and what it is: of an action that at which it was decided."""
     run = replayed.run
     if wanted.action:
-        firsts = first_actions(run.actions)
-        if not 1 <= wanted.action <= len(firsts):
-            raise UsageError(f"run {run.run_id} has {len(firsts)} recorded actions, no number {wanted.action}")
-        return _sound(replayed, firsts[wanted.action - 1].t_s), f"action {wanted.action}"
+        found = decided(replayed, setting)
+        if not 1 <= wanted.action <= len(found):
+            raise UsageError(f"run {run.run_id} has {len(found)} recorded actions, no number {wanted.action}")
+        action, at = found[wanted.action - 1]
+        return at if at >= 0 else _sound(replayed, action.t_s), f"action {wanted.action}"
     if wanted.at_s is not None:
         return _sound(replayed, wanted.at_s), "moment"
     alarms = alarms_in(replayed.readings)
