@@ -55,8 +55,10 @@ sessions only, and would do nothing.
 Emulation slows the clock: a device's processor is some twenty times slower than real ones, more where the host is
 busy, while its seconds are real ones. So what is shown are counts and ratios; a CPU share says how the guard compares
 with the apps around it, not what it takes of a real core. One run each: a kill more or less between two arms may be
-chance. A phase lasts 100 s: what takes hours elsewhere happens within the model's five minutes from the start on, so
-that it sees a kill coming all the time.
+chance, and so may a hundredth or two of hit ratio. The host, of two cores, had other work beside, up to a second
+device; how much, differs from arm to arm, least between oomguard's two, which ran one right after the other. A phase
+lasts 100 s: what takes hours elsewhere happens within the model's five minutes from the start on, so that it sees a
+kill coming all the time.
 """
 
 
