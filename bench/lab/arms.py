@@ -17,7 +17,7 @@ targets:
   - {name: worker, unit: worker.service}
   - {name: store, unit: store.service}
 hooks:
-  - {name: redis, redis: {address: "127.0.0.1:6379", policy: allkeys-lru}, cost: 2, targets: [store]}
+  - {name: redis, redis: {address: "127.0.0.1:6379", policy: allkeys-lru}, targets: [store]}
 """
 LISTENERS = ("browser", "worker")
 # systemd-oomd acts on what it is told to watch: in Debian users' sessions only. As Fedora does for system.slice.
