@@ -26,7 +26,7 @@ from . import evaluated
 from .made import killed_run, quiet_run, run_of
 
 LOOP = [{"arm": arm, "hook_s": delay, "averted_ratio": ratio, "interval": [ratio, 1.0], "runs": 9,
-         "evicted_bytes": 1e6, "in_vain": 1, "hits_lost_ratio": 0.1}
+         "evicted_limits": 1.1, "evictions": 7.5, "cache_missing_ratio": None}
         for delay in (0.05, 2.0) for arm, ratio in (("none", 0.0), ("oomguard", 0.9))]
 
 

@@ -35,7 +35,9 @@ def test_it_draws_without_training(saved, tmp_path, capsys):
     cost = {"fit_s": 1.0, "bytes": 100, "score_p50_us": 1.0, "score_p99_us": 2.0, "answer_p50_us": 300.0}
     zoo, loop, card = tmp_path / "zoo.json", tmp_path / "loop.json", tmp_path / "card.txt"
     zoo.write_text(json.dumps({"members": {"net": {"figures": figures, "cost": cost, "in_words": "a small net"}}}))
-    loop.write_text(json.dumps({"rows": [{"arm": "oomguard", "hook_s": 2.0, "averted_ratio": 1.0}]}))
+    cost = {"evicted_limits": 1.1, "evictions": 7.5, "in_vain": 0.0, "cache_missing_ratio": 0.5}
+    arms = {"oomguard": {"averted_ratio": 1.0, "averted_interval": [0.5, 1.0], "where_alive": cost}}
+    loop.write_text(json.dumps({"cache_holds_enough": {"2": {"cases": 4, "arms": arms}}}))
     card.write_text("nothing was dropped")
     assert run(saved, "--out", tmp_path / "out", "--zoo", zoo, "--loop", loop, "--data-card", card) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "out" / "report.html")
@@ -52,5 +54,9 @@ def test_what_cannot_be_read_is_refused_by_name(saved, tmp_path):
     broken.write_text("{")
     with pytest.raises(UsageError, match=r"broken\.json"):
         run(saved, "--out", tmp_path / "out", "--zoo", broken)
+    other = tmp_path / "other.json"
+    other.write_text('{"rows": []}')
+    with pytest.raises(UsageError, match=r"other\.json: no results of `oomguard learn loop`"):
+        run(saved, "--out", tmp_path / "out", "--loop", other)
     with pytest.raises(UsageError, match=r"none\.json"):
         run(saved, "--out", tmp_path / "out", "--loop", tmp_path / "none.json")

@@ -16,7 +16,7 @@ HELP = "draw a saved evaluation: one HTML page, and its pictures"
 EXAMPLES = """\
   oomguard learn evaluate models/recipes/default.yaml --out out/evaluation
   oomguard learn report out/evaluation --out out/report
-  oomguard learn report out/evaluation --out out/report --zoo zoo.json --loop loop.json
+  oomguard learn report out/evaluation --out out/report --zoo zoo.json --loop W/results.json
 """
 
 
@@ -40,10 +40,9 @@ def run(args: argparse.Namespace) -> int:
     report = load(args.evaluation)
     folders = args.recordings or report["artefact"]["recordings"]
     runs = [each for folder in folders for each in read_recordings(folder)]
-    loop = _json(args.loop) if args.loop else []
+    loop = _loop(args.loop) if args.loop else []
     extras = Extras(zoo=_zoo(_json(args.zoo)) if args.zoo else {},
-                    loop=loop["rows"] if isinstance(loop, dict) else loop, types=_figure_of_types(runs),
-                    data_card=_text(args.data_card) if args.data_card else "")
+                    loop=loop, types=_figure_of_types(runs), data_card=_text(args.data_card) if args.data_card else "")
     print(write_report(report, runs, load_said(args.evaluation, report, runs), args.out, extras))
     return 0
 
@@ -60,6 +59,15 @@ def _zoo(compared: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return each member's figures with its words and costs beside them."""
     return {name: {**member["figures"], **member["cost"], "in_words": member["in_words"]}
             for name, member in compared["members"].items()}
+
+
+def _loop(path: str) -> list[dict[str, Any]]:
+    from oomguard.learn.report.checks import loop_rows
+
+    try:
+        return loop_rows(_json(path))
+    except (KeyError, TypeError, AttributeError):
+        raise UsageError(f"{path}: no results of `oomguard learn loop`") from None
 
 
 def _json(path: str) -> Any:

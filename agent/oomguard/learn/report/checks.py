@@ -73,6 +73,13 @@ def cadences(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
+def loop_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a row per arm and latency of what `learn loop` found where the cache holds enough; costs in limits."""
+    return [{"arm": arm, "hook_s": float(latency), "averted_ratio": found["averted_ratio"],
+             "interval": found["averted_interval"], "runs": part["cases"], **found["where_alive"]}
+            for latency, part in results["cache_holds_enough"].items() for arm, found in part["arms"].items()]
+
+
 def closed_loop(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Return the share of kills averted by each arm, for each latency of the hooks."""
     arms, delays = list(dict.fromkeys(row["arm"] for row in rows)), sorted({row["hook_s"] for row in rows})
