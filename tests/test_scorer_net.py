@@ -328,8 +328,7 @@ def test_a_killed_helper_comes_back_with_the_net(loop: Callable[[bytes], Loop]) 
     its, window = loop(graph()), window_of([100 * MIB] * 60)
     its.until(lambda: its.scorer.score(window))
     os.kill(its.runner.helper_pid, signal.SIGKILL)
-    its.until(lambda: its.scorer.score(window) is None)
-    assert "is gone" in its.scorer.abstains_because(window)
+    its.until(lambda: its.scorer.score(window) is None and "is gone" in its.scorer.abstains_because(window))
     its.until(lambda: its.scorer.score(window))
     assert [event for event, _fields in its.told] == ["net-loaded"] * 2
 

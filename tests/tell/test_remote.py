@@ -589,7 +589,7 @@ def test_a_frozen_client_costs_the_guard_nothing_but_the_hook(real: Real) -> Non
         assert child.stdout is not None
         child.stdout.readline()
         child.send_signal(signal.SIGSTOP)
-        operator.say('{"op":"release","hook":"frozen"}')
+        operator.say('{"op":"release","hook":"frozen","bytes":"all"}')
         assert operator.hear()["ok"]
         until(real.log, "deadline of 0.2 s passed")
     finally:
