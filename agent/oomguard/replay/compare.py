@@ -112,13 +112,14 @@ def decided(replayed: Replayed, setting: Setting) -> list[tuple[Acted, int]]:
     """Return the actions that decisions began with, and the sample at which each was decided, -1 if there is none.
 
     That before it, or, where what was foreseen waited until it was due, that of its rule's last decision, if nothing
-    was decided since and the rule could not act anew: so long a release waits at most (act/releases.py).
+    was decided since and the rule could not act anew: so long a release waits at most (act/releases.py). Another guard
+    would have waited for something else.
     """
     found: list[tuple[Acted, int]] = []
-    taken = -1
+    taken, is_same = -1, not is_other_guard(replayed.run, setting)
     for action in first_actions(replayed.run.actions):
         at = sample_before(replayed, action.t_s)
-        if at not in replayed.decisions:
+        if is_same and at not in replayed.decisions:
             last = max((each for each in replayed.decisions if taken < each < at), default=-1)
             if last >= 0 and replayed.decisions[last].rule == action.rule:
                 cooldown_s = setting.plan.rules[replayed.decisions[last].rule_index].cooldown_s
