@@ -157,7 +157,8 @@ def test_other_rules_decide_otherwise(name):
     other = Setting(setting.plan._replace(rules=setting.plan.rules[:1], digest="another"), setting.bundle)
     found = compare(Replayer(other).replay(recorded()[name], is_busy_as_recorded=False), other)
     assert not found.is_same_guard
-    missing = [action for action in first_actions(recorded()[name].actions) if action.rule == setting.plan.rules[1].name]
+    second = setting.plan.rules[1].name
+    missing = [action for action in first_actions(recorded()[name].actions) if action.rule == second]
     assert missing
     assert {action.t_s for action in missing} <= {each.t_s for each in found.differences if each.recorded}
 
