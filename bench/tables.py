@@ -154,7 +154,7 @@ def readme(result: dict) -> str:
                      f"p99 {value('tick of one cgroup, p99')} µs{once}"])
     for name, label, digits in (("CPU of one core at 1 Hz, 10 cgroups", "CPU at 1 Hz, ten cgroups", 2),
                                 ("daemon RSS over bare", "memory of the daemon over a bare interpreter", 2),
-                                ("start to first forecast", "start to first forecast", 2)):
+                                ("start to first forecast", "start to first forecast", 3)):
         if name in figures:
             rows.append([label, f"{value(name, digits)} {figures[name]['unit']}", figures[name]["how"]])
     return _table("what|measured.|", rows) + \
