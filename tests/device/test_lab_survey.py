@@ -125,6 +125,15 @@ def test_a_client_outlives_its_server(tmp_path: Any) -> None:
     assert sum(life["hits"] for life in drive.lives(str(path), True)) == 8
 
 
+def test_what_is_answered_after_the_end_does_not_count(tmp_path: Any) -> None:
+    """An app that is slow to end has no more hits for that; what it said at the end itself counts."""
+    path = tmp_path / "report"
+    told = [{"life": 1, "t_s": 5.0, "answered": 9, "hits": 6}, {"life": 1, "t_s": 8.0, "answered": 12, "hits": 8}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in told))
+    assert [life["hits"] for life in drive.lives(str(path), False, 7.9)] == [6]
+    assert [life["hits"] for life in drive.lives(str(path), False, 8.0)] == [8]
+
+
 def test_the_app_gives_up_the_colder_pictures() -> None:
     """Told of pressure it keeps a third, the warmest; with nothing cached it gives up nothing."""
     cache = cacher.Cache(4096, cacher.random.Random(1))

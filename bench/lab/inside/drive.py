@@ -102,8 +102,11 @@ def worst_ratio(looks):
     return min(worst, 1.0)
 
 
-def lives(path, is_cumulative):
-    """Return an app's lives: when each ended as far as it said, and what it had counted by then."""
+def lives(path, is_cumulative, until_s=float("inf")):
+    """Return an app's lives: when each ended as far as it said, and what it had counted by then.
+
+    What it said after `until_s` does not count: a device that is short of memory is slow to end its apps.
+    """
     found = {}
     with open(path) as file:
         for line in file:
@@ -111,7 +114,8 @@ def lives(path, is_cumulative):
                 told = json.loads(line)
             except ValueError:
                 continue            # cut by a kill
-            found[told["life"]] = told
+            if told["t_s"] <= until_s:
+                found[told["life"]] = told
     last = sorted(found.values(), key=lambda told: told["t_s"])
     if is_cumulative:               # the client outlives its server: its last word counts all
         return [{**told, "hits": 0, "answered": 0} for told in last[:-1]] + last[-1:]
@@ -193,7 +197,7 @@ def run_phase(spec, phase):
              "redis_evicted_bytes": evicted_bytes, "apps": {}, "said": {"guard": log}}
     for app, each in reports.items():
         seen["said"][app] = text_of(each["path"])
-        last = lives(each["path"], each["is_client"]) if os.path.exists(each["path"]) else []
+        last = lives(each["path"], each["is_client"], start_s + seen["seconds"]) if os.path.exists(each["path"]) else []
         seen["apps"][app] = {
             "lives": len(last), "requests": int(each["rate"] * seen["seconds"]),
             "answered": sum(told["answered"] for told in last), "hits": sum(told["hits"] for told in last),
