@@ -46,6 +46,8 @@ PAIRS = [
      View(0.0, 0, limit_bytes=100, used_bytes=95)),
     (Condition("charged_above", 0.95), View(0.0, 0, limit_bytes=100, charged_bytes=96),
      View(0.0, 0, limit_bytes=100, charged_bytes=95)),
+    (Condition("headroom_below", 0.1), View(0.0, 0, limit_bytes=100, used_bytes=99, headroom_bytes=9),
+     View(0.0, 0, limit_bytes=100, used_bytes=99, headroom_bytes=10)),
     (Condition("available_below", 64), View(0.0, 0, available_bytes=63), View(0.0, 0, available_bytes=64)),
     (Condition("available_below", 0.05, word="ram"), View(0.0, 0, available_bytes=49),
      View(0.0, 0, available_bytes=50)),

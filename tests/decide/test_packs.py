@@ -52,7 +52,7 @@ def test_every_rule_of_every_pack_can_act(pack):
     for target in plan.targets:
         decider, state = decider_for(plan, target.name, ram_bytes=1e9), [0.0] * STATE_SLOTS
         for t in range(900):
-            view = View(1000.0 + t, 5, limit_bytes=1e9, used_bytes=9.9e8, available_bytes=1e7,
+            view = View(1000.0 + t, 5, limit_bytes=1e9, used_bytes=9.9e8, headroom_bytes=1e7, available_bytes=1e7,
                         psi_full_ratio=0.0, phase="menu")
             decision = decider.decide(view, state)
             names |= {decision.rule} if decision else set()
@@ -62,7 +62,8 @@ def test_every_rule_of_every_pack_can_act(pack):
 def run_default(level, used_bytes, ticks=4):
     plan = load_rules(shipped_pack())
     decider, state = decider_for(plan, "system"), [0.0] * STATE_SLOTS
-    views = (View(50.0 + t, level, limit_bytes=100.0, used_bytes=used_bytes) for t in range(ticks))
+    views = (View(50.0 + t, level, limit_bytes=100.0, used_bytes=used_bytes, headroom_bytes=100.0 - used_bytes)
+             for t in range(ticks))
     decisions = [decider.decide(view, state) for view in views]
     return [decision and decision.actions[0] for decision in decisions]
 

@@ -109,6 +109,7 @@ LEVEL_2, USED = Condition("level_at_least", 2), Condition("used_above", 0.9)
     ("{available_below: 64MiB}", Condition("available_below", 64 << 20)),
     ("{time_to_limit_below: 1.5min}", Condition("time_to_limit_below", 90.0)),
     ("{charged_above: 95%}", Condition("charged_above", 0.95)),
+    ("{headroom_below: 10%, until: 20%}", Condition("headroom_below", 0.1, until=0.2)),
 ])
 def test_each_condition_is_read(text, condition):
     """Several keys are `all`, a list of phases is `any`, and `for` belongs to its own mapping."""

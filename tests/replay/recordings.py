@@ -96,7 +96,8 @@ def _condition(rng: random.Random, depth: int) -> Condition:
     test, value, word, within_s = rng.choice([
         ("level_at_least", float(rng.randrange(1, 6)), "", 0.0), ("probability_above", rng.random(), "", 60.0),
         ("probability_above", rng.random(), "", 300.0), ("used_above", rng.random(), "", 0.0),
-        ("charged_above", rng.random(), "", 0.0), ("available_below", rng.random(), "ram", 0.0),
+        ("charged_above", rng.random(), "", 0.0), ("headroom_below", rng.random(), "", 0.0),
+        ("available_below", rng.random(), "ram", 0.0),
         ("available_below", 1e9, "", 0.0), ("time_to_limit_below", rng.random() * 300, "", 0.0),
         ("pressure_above", rng.random() * 0.5, rng.choice(["some", "full"]), 0.0),
         ("phase", 0.0, rng.choice(PHASES), 0.0)])

@@ -201,6 +201,11 @@ def _read_charged(view: View) -> float:
     return view.charged_bytes / limit_bytes if limit_bytes > 0 else NAN
 
 
+def _read_headroom(view: View) -> float:
+    limit_bytes = view.limit_bytes
+    return view.headroom_bytes / limit_bytes if limit_bytes > 0 else NAN
+
+
 def _read_available(view: View) -> float:
     return view.available_bytes
 
@@ -235,6 +240,7 @@ def _read_full(view: View) -> float:
 
 READERS: dict[str, Read] = {
     "level_at_least": _read_level, "used_above": _read_used, "charged_above": _read_charged,
-    "available_below": _read_available, "time_to_limit_below": _read_time_to_limit,
+    "headroom_below": _read_headroom, "available_below": _read_available,
+    "time_to_limit_below": _read_time_to_limit,
     "pressure_some": _read_some, "pressure_full": _read_full,
 }

@@ -19,8 +19,8 @@ HOOK_KINDS = ("command", "signal", "reclaim", *SERVER_KINDS)
 EVICTING_POLICIES = ("allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-lfu",
                      "volatile-random", "volatile-ttl")
 RELEASE_KINDS = ("needed", "ratio", "bytes", "all")
-THRESHOLD_TESTS = ("level_at_least", "probability_above", "used_above", "charged_above", "available_below",
-                   "time_to_limit_below", "pressure_above")
+THRESHOLD_TESTS = ("level_at_least", "probability_above", "used_above", "charged_above", "headroom_below",
+                   "available_below", "time_to_limit_below", "pressure_above")
 GROUP_TESTS = ("any", "all", "not")
 TESTS = (*THRESHOLD_TESTS, "phase", *GROUP_TESTS)
 HORIZONS_S = (60.0, 120.0, 180.0, 240.0, 300.0)

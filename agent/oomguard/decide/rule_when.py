@@ -128,7 +128,7 @@ def _phase(key: str, place: Place) -> Condition:
 
 READERS: dict[str, Callable[[str, Place], Condition]] = {
     "level_at_least": _level, "probability_above": _probability, "used_above": _share,
-    "charged_above": _share, "available_below": _available, "time_to_limit_below": _time_to_limit,
-    "pressure_above": _pressure, "phase": _phase,
+    "charged_above": _share, "headroom_below": _share, "available_below": _available,
+    "time_to_limit_below": _time_to_limit, "pressure_above": _pressure, "phase": _phase,
 }
 assert set(READERS) | set(GROUP_TESTS) == set(TESTS)

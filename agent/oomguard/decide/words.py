@@ -50,7 +50,7 @@ def _name_and_form(condition: Condition) -> tuple[str, Callable[[float], str]]:
         return f"p{condition.within_s:.0f}", _percent
     if condition.test == "pressure_above":
         return f"{condition.word} pressure", _percent
-    return condition.test.removesuffix("_above"), _percent
+    return condition.test.removesuffix("_above").removesuffix("_below"), _percent
 
 
 def _percent(ratio: float) -> str:

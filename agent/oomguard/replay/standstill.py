@@ -138,6 +138,8 @@ def _reading(leaf: Condition, readings: Readings, ram_bytes: float) -> Column:
             return readings.levels.astype(np.float64)
         if leaf.test in ("used_above", "charged_above"):
             return column(leaf.test.removesuffix("_above") + "_bytes") / column("limit_bytes")
+        if leaf.test == "headroom_below":
+            return column("headroom_bytes") / column("limit_bytes")
         if leaf.test == "available_below":
             if leaf.word != "ram":
                 return column("available_bytes")
