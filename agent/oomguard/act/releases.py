@@ -197,7 +197,8 @@ class Releases:
         while self._queue and self._asked is None:
             asked = self._queue.popleft()
             now = look()
-            if not asked.is_all and not look_again(sample.headroom_bytes, now.headroom_bytes, asked.bytes):
+            is_wish = asked.is_all or asked.decision.rule_index < 0      # everything, or what somebody asked for
+            if not is_wish and not look_again(sample.headroom_bytes, now.headroom_bytes, asked.bytes):
                 self._tell("release-dropped", hook=asked.hook.name, rule=asked.decision.rule,
                            because="the memory came back by itself")
                 continue
