@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oomguard.clock import now_s
 from oomguard.decide.decide import Decision
-from oomguard.decide.levels import level_of
+from oomguard.decide.levels import kept_level, level_of
 from oomguard.decide.view import View
 from oomguard.errors import OomguardError
 from oomguard.forecast import Forecast, time_to_limit_s
@@ -83,7 +83,8 @@ class TargetGuard:
             return
         forecast = self.scorer.score(self.window)
         headroom_ratio = sample.headroom_bytes / sample.limit_bytes
-        level = level_of(forecast, self.scorer.thresholds, headroom_ratio, self._plain_ratios)
+        level = kept_level(level_of(forecast, self.scorer.thresholds, headroom_ratio, self._plain_ratios), sample.t_s,
+                           headroom_ratio, self._state)
         self.reading = reading = made(Reading, (sample, forecast, level))
         self.notes.read(reading, self)
         self.releases.see(sample, level)

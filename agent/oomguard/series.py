@@ -1,4 +1,4 @@
-"""Features, or forecasts, at every sample of a recorded run: the same window, features and forest as on the device.
+"""Features, forecasts, kept levels at every sample of a recorded run: the same as on the device, to the bit.
 
 Off the device: replay and learning use it. One call per run goes through the kernel (about a microsecond a sample,
 without the GIL); without the kernel the readable references do the same.
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oomguard import features
+from oomguard.decide.levels import BACK_RATIO, KEPT_S
 from oomguard.forest import HORIZONS_S, Forest, cumulated
 from oomguard.kernel import HAS_KERNEL, native
 from oomguard.net import STALE_TICKS, Net
@@ -55,6 +56,39 @@ def series_rows(
         known = np.concatenate([[np.nan], np.asarray(releases_t_s, dtype=np.float64)])
         rows[len(NUMBERS) + 2] = known[np.searchsorted(known[1:], rows[0], side="left")]
     return rows
+
+
+def kept(
+    scores: NDArray[np.float64], t_s: NDArray[np.float64], headroom_ratios: NDArray[np.float64], floor: float = -np.inf,
+) -> NDArray[np.float64]:
+    """Return the score that stands at each reading: `decide.levels.kept_level` for every threshold at once.
+
+    Args:
+        scores: float64[n], greater meaning nearer to a kill; no NaN. Levels are scores, too.
+        t_s: float64[n], rising.
+        headroom_ratios: float64[n], headroom / limit.
+        floor: scores up to this one are never kept; 0 for levels.
+    """
+    out = scores.copy()
+    if len(scores) < 2:
+        return out
+    sure = np.minimum(scores, np.concatenate([[-np.inf], scores[:-1]]))
+    begins = np.flatnonzero(sure > floor)
+    values, times, ratios = sure.tolist(), t_s.tolist(), headroom_ratios.tolist()
+    standing: list[tuple[float, float, float]] = []     # (score, until when, up to which headroom), highest first
+    at = int(begins[0]) if len(begins) else len(values)
+    while at < len(values):
+        value, now_s, ratio = values[at], times[at], ratios[at]
+        standing = [one for one in standing if one[0] > value and now_s < one[1] and ratio <= one[2]]
+        if value > floor:
+            standing.append((value, now_s + KEPT_S, ratio + BACK_RATIO))
+        if standing:
+            out[at] = max(out[at], standing[0][0])
+            at += 1
+        else:
+            next_one = int(begins.searchsorted(at))
+            at = int(begins[next_one]) if next_one < len(begins) else len(values)
+    return out
 
 
 def release_times_s(begun_s: Sequence[float], durations_s: Sequence[float]) -> list[float]:

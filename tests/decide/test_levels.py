@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import struct
+from array import array
 
-from oomguard.decide.levels import level_of
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oomguard.decide.levels import BACK_RATIO, KEPT_S, kept_level, level_of
+from oomguard.decide.plan import STATE_SLOTS
 from oomguard.forecast import Forecast
 
 NAN = float("nan")
@@ -48,3 +54,56 @@ def test_a_forecast_with_an_unknown_in_it_counts_as_none():
 def test_an_unknown_threshold_is_never_reached():
     """A level without a learned threshold does not hold; the others do."""
     assert level_of(Forecast(1.0, 1.0, 1.0, 1.0, 1.0), (0.1, 0.1, 0.1, 0.1, NAN), 1.0, PLAIN) == 4
+
+
+def fresh_state():
+    """A target's state as a new window has it."""
+    return array("d", bytes(8 * STATE_SLOTS))
+
+
+def levels_kept(readings, state=None):
+    """The level that stands at each (level, t_s, headroom_ratio)."""
+    state = fresh_state() if state is None else state
+    return [kept_level(level, t_s, ratio, state) for level, t_s, ratio in readings]
+
+
+def test_a_level_that_two_readings_reached_is_kept_for_a_minute():
+    """And not a moment longer."""
+    readings = [(3, 0.0, 0.2), (3, 1.0, 0.2), (0, 2.0, 0.2), (0, 0.5 + KEPT_S, 0.2), (0, 1.0 + KEPT_S, 0.2)]
+    assert levels_kept(readings) == [3, 3, 3, 3, 0]
+
+
+def test_a_level_that_one_reading_reached_is_not_kept():
+    """One reading may be noise; what both of two reached is kept, and no more."""
+    assert levels_kept([(5, 0.0, 0.2), (0, 1.0, 0.2)]) == [5, 0]
+    assert levels_kept([(2, 0.0, 0.2), (5, 1.0, 0.2), (0, 2.0, 0.2)]) == [2, 5, 2]
+
+
+def test_a_level_is_over_when_the_headroom_comes_back():
+    """More headroom than when it was last reached by more than 2 % of the limit ends it for good; less does not."""
+    back = 0.2 + BACK_RATIO
+    assert levels_kept([(1, 0.0, 0.2), (1, 1.0, 0.2), (0, 2.0, back + 0.001), (0, 3.0, 0.1)]) == [1, 1, 0, 0]
+    assert levels_kept([(1, 0.0, 0.2), (1, 1.0, 0.2), (0, 2.0, back - 0.001), (0, 3.0, 0.1)]) == [1, 1, 1, 1]
+
+
+def test_each_level_is_kept_by_itself():
+    """When the higher one's minute is over, the lower one's may still run."""
+    readings = [(5, 0.0, 0.2), (5, 1.0, 0.2), (1, 30.0, 0.2), (1, 31.0, 0.2), (0, 62.0, 0.2), (0, 91.0, 0.2)]
+    assert levels_kept(readings) == [5, 5, 5, 5, 1, 0]
+
+
+def test_what_is_kept_outlives_the_guard():
+    """It is in the target's state: another process goes on with it."""
+    state = fresh_state()
+    assert levels_kept([(4, 10.0, 0.2), (4, 11.0, 0.2)], state) == [4, 4]
+    assert levels_kept([(0, 12.0, 0.2)], array("d", state.tobytes())) == [4]
+
+
+@given(st.binary(min_size=8 * 12, max_size=8 * 12), st.lists(st.integers(0, 5), min_size=1, max_size=5))
+def test_a_damaged_state_keeps_nothing_for_long(noise, levels):
+    """Whatever stands in it: a level from 0 to 5, no lower than the reading's own, and gone after a minute."""
+    state = fresh_state()
+    state[-12:] = array("d", struct.unpack("12d", noise))
+    found = levels_kept([(level, float(at), 0.5) for at, level in enumerate(levels)], state)
+    assert all(own <= level <= 5 for own, level in zip(levels, found, strict=True))
+    assert levels_kept([(0, len(levels) + KEPT_S, 0.5)], state) == [0]

@@ -12,6 +12,7 @@ from recordings import SAMPLE, random_bundle, random_plan, random_samples, run_o
 
 from oomguard.decide.plan import Action, Condition, Plan, Release, Rule, TargetPlan
 from oomguard.errors import OomguardError, UsageError
+from oomguard.forecast import Forecast
 from oomguard.learn.dataset import read_recordings
 from oomguard.learn.protocol.events import alarms_of, track_of
 from oomguard.profile import Profile
@@ -120,6 +121,17 @@ def test_without_a_forecast_the_reason_and_the_plain_levels_are_told(replayer, r
     assert "none: no model" in bare
     assert "the plain levels hold, by headroom: 1 at 30 %" in bare
     assert "by headroom alone" in bare
+
+
+def test_a_kept_level_says_since_when_it_is_owed(replayer, runs):
+    """Where the reading by itself is lower, the explanation says why the level stands all the same."""
+    found = explain(replayer, runs["000-redis-leak-256"], Wanted())
+    assert "is kept from before" not in text(found)
+    calm = dataclasses.replace(found, forecast=Forecast(0.0, 0.0, 0.0, 0.0, 0.0))
+    assert f"level {found.level} is kept from before" in " ".join(text(calm).split())
+    empty = found.point._replace(headroom_bytes=found.point.limit_bytes)
+    blind = dataclasses.replace(found, forecast=None, point=empty)
+    assert headline(blind).startswith(f"Level {found.level}, kept from the minute before.")
 
 
 def test_a_run_without_alarms_explains_its_last_sample(replayer, runs):

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomguard.decide.levels import level_of
+from oomguard.decide.levels import kept_level, level_of
+from oomguard.decide.plan import STATE_SLOTS
 from oomguard.forecast import Forecast, time_to_limit_s
 from oomguard.replay.readings import levels_of, shares_of_time, taken, times_to_limit
+from oomguard.series import kept
 from oomguard.window import Window
 from windows import random_run
 
@@ -27,6 +29,29 @@ def test_levels_are_those_of_level_of(rows, thresholds, plain_ratios):
     found = levels_of(forecasts, thresholds, np.array([row[1] for row in rows], np.float64), plain_ratios)
     assert found.tolist() == [level_of(Forecast(*forecast), thresholds, headroom, plain_ratios)
                               for forecast, headroom in rows]
+
+
+LEVELS = st.tuples(st.sampled_from([0, 0, 0, 1, 2, 3, 4, 5]), st.sampled_from([0.1, 1.0, 1.0, 7.0, 59.0, 60.0, 90.0]),
+                   st.sampled_from([0.1, 0.11, 0.12, 0.125, 0.14, 0.3]))
+
+
+@given(st.lists(LEVELS, max_size=60))
+def test_kept_levels_are_those_of_kept_level(rows):
+    """Levels that come and go, at any pace, under headroom that falls and comes back."""
+    t_s = np.cumsum([row[1] for row in rows])
+    state = array("d", bytes(8 * STATE_SLOTS))
+    found = kept(np.array([row[0] for row in rows], np.float64), t_s, np.array([row[2] for row in rows]), floor=0.0)
+    assert found.tolist() == [kept_level(row[0], at_s, row[2], state)
+                              for row, at_s in zip(rows, t_s.tolist(), strict=True)]
+
+
+@given(st.lists(LEVELS, max_size=60), st.integers(1, 5))
+def test_a_kept_score_passes_a_threshold_where_its_level_is_kept(rows, threshold):
+    """Scores are levels for every threshold at once: a sweep over thresholds counts what the device would do."""
+    scores, ratios = np.array([row[0] for row in rows], np.float64), np.array([row[2] for row in rows])
+    t_s = np.cumsum([row[1] for row in rows])
+    of_level = kept(np.where(scores >= threshold, 1.0, 0.0), t_s, ratios, floor=0.0)
+    assert ((kept(scores, t_s, ratios) >= threshold) == (of_level >= 1.0)).all()
 
 
 @given(st.lists(FORECASTS, max_size=30))

@@ -60,7 +60,7 @@ class _Compiled(NamedTuple):
 
 
 class Decider:
-    """Decides for one target. `state_size` is how many slots of the state it needs, `STATE_SLOTS` at most."""
+    """Decides for one target. `state_size` is how many slots of the state it needs, `RULE_SLOTS` at most."""
 
     __slots__ = ("_bounds", "_calls", "_compiled", "_fingerprint", "_holds", "_max_gap_s", "_ram_bytes",
                  "state_size")

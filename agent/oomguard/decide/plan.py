@@ -11,7 +11,8 @@ from oomguard.typed import NamedTuple
 
 PLAN_VERSION = 1
 PLAN_MAX_BYTES = 256 * 1024
-STATE_SLOTS = 256            # float64s a window keeps for one target: holds, cooldowns, recent actions
+STATE_SLOTS = 256            # float64s a window keeps for one target
+RULE_SLOTS = 244             # of them for its rules: holds, cooldowns, recent actions; the rest keeps its level
 
 TARGET_KINDS = ("unit", "cgroup", "pid", "command", "self", "system")
 SERVER_KINDS = ("redis", "memcached", "nginx", "jvm", "webhook", "chromium")

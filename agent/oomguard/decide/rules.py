@@ -16,7 +16,7 @@ from oomguard.decide.place import Place
 from oomguard.decide.plan import (
     MAX_ACTIONS_PER_MINUTE,
     MODEL_MAY_BE,
-    STATE_SLOTS,
+    RULE_SLOTS,
     Bounds,
     HookPlan,
     Plan,
@@ -247,9 +247,9 @@ def _check_size(plan: Plan, file: str) -> None:
         raise RulesError([ConfigError(error.problem, file=file)]) from None
     for target in plan.targets:
         slots = Decider(plan.rules, plan.bounds, target=target.name).state_size
-        if slots > STATE_SLOTS:
+        if slots > RULE_SLOTS:
             problem = (f"target {target.name} has too many rules, holds and latches: {slots} slots of state, "
-                       f"allowed: {STATE_SLOTS}")
+                       f"allowed: {RULE_SLOTS}")
             raise RulesError([ConfigError(problem, file=file, path="rules")])
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from oomguard.decide.decide import Decision, Standing
+from oomguard.decide.levels import level_of
 from oomguard.errors import UsageError
 from oomguard.forecast import Forecast
 from oomguard.forest import HORIZONS_S, Forest, unpack
@@ -78,6 +79,12 @@ class Explanation:
     def horizon_s(self) -> int:
         """The horizon that the level speaks of; the farthest where there is none."""
         return 60 * (6 - self.level) if 1 <= self.level <= 5 else HORIZONS_S[-1]
+
+    @property
+    def own_level(self) -> int:
+        """The level of this reading by itself; `level` is higher where one from before is kept."""
+        return level_of(self.forecast, self.thresholds, self.point.headroom_bytes / self.point.limit_bytes,
+                        self.plain_ratios)
 
     @property
     def scorer(self) -> str:

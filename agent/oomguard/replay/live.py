@@ -9,7 +9,7 @@ import numpy as np
 
 from oomguard import features
 from oomguard import window as ring
-from oomguard.decide.levels import level_of
+from oomguard.decide.levels import kept_level, level_of
 from oomguard.decide.view import View
 from oomguard.errors import NotPermittedError, TargetGoneError, UsageError
 from oomguard.forecast import Forecast, time_to_limit_s
@@ -49,8 +49,9 @@ def explain_now(setting: Setting, folder: str, target: str) -> Explanation:
         row = np.array(features.of(window.buffer, features.statics(profile)), np.float32)
         forecast = Forecast(*cumulated(model.forest.classes(row[None])[0].tolist(), model.forest.calibration))
     view = _view(window, {} if model is None else model.phases)
-    level = level_of(forecast, scorer.thresholds, view.headroom_bytes / view.limit_bytes,
-                     setting.plan.plain_headroom_ratios)
+    ratio = view.headroom_bytes / view.limit_bytes
+    level = kept_level(level_of(forecast, scorer.thresholds, ratio, setting.plan.plain_headroom_ratios), view.t_s,
+                       ratio, window.state)
     limit_s = None if forecast is None else time_to_limit_s(forecast)
     view = view._replace(level=level, forecast=forecast, time_to_limit_s=limit_s)
     standings = setting.decider_of(RecordedRun(target, target, profile, {}, [], [])).standings(view, window.state)

@@ -18,7 +18,7 @@ from oomguard.guard import PRESSURE_SPAN_S
 from oomguard.profile import Profile
 from oomguard.replay.recording import Column, RecordedRun
 from oomguard.scorer import NEVER, Model
-from oomguard.series import forecasts_of_run, release_times_s, series_rows
+from oomguard.series import forecasts_of_run, kept, release_times_s, series_rows
 from oomguard.window import MAX_BLOCKS
 
 Levels = NDArray[np.int8]
@@ -31,7 +31,7 @@ class Readings:
     run: RecordedRun
     is_taken: NDArray[np.bool_]         # False: the window refused the sample, so nothing was decided on it
     forecasts: Column                   # float64[n, 5]: p60 … p300, NaN rows where there is none
-    levels: Levels                      # -1 where the sample was refused
+    levels: Levels                      # as kept; -1 where the sample was refused
     times_to_limit_s: Column            # NaN where there is none
     psi_some_ratios: Column
     psi_full_ratios: Column
@@ -77,12 +77,14 @@ def read(run: RecordedRun, model: Model | None, profile: Profile, plain_ratios: 
         forecasts = forecasts_of_run(rows_of(run, model.phases), profile, model.forest)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         headroom_ratios = columns["headroom_bytes"] / columns["limit_bytes"]
-    levels = levels_of(forecasts, NEVER if model is None else model.thresholds, headroom_ratios, plain_ratios)
+    levels = np.full(n, -1, np.int8)
+    own = levels_of(forecasts[is_taken], NEVER if model is None else model.thresholds, headroom_ratios[is_taken],
+                    plain_ratios)
+    levels[is_taken] = kept(own.astype(np.float64), columns["t_s"][is_taken], headroom_ratios[is_taken], floor=0.0)
     unknown = np.full(n, np.nan)
     some, full = (shares_of_time(columns["t_s"], columns[name], is_taken) if needs_pressure and name in columns
                   else unknown for name in ("psi_some_us", "psi_full_us"))
-    return Readings(run, is_taken, forecasts, np.where(is_taken, levels, np.int8(-1)), times_to_limit(forecasts),
-                    some, full)
+    return Readings(run, is_taken, forecasts, levels, times_to_limit(forecasts), some, full)
 
 
 def rows_of(run: RecordedRun, phases: dict[str, int]) -> Column:

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 
 from oomguard.decide.decide import Standing
+from oomguard.decide.levels import BACK_RATIO, KEPT_S
 from oomguard.replay.explain import Explanation, Gave
 from oomguard.tell.log import escaped
 from oomguard.units import format_bytes, format_seconds
@@ -27,6 +28,8 @@ def headline(found: Explanation) -> str:
     if found.level and found.forecast is not None:
         was = "is" if found.ended == "running" else "was"
         now += f": a kill {was} expected within {_minutes(found.horizon_s)}"
+    elif found.level > found.own_level:
+        now += ", kept from the minute before"
     elif found.level:
         left = _share(found.point.headroom_bytes, found.point.limit_bytes)
         now += f" by headroom alone: {left} of the limit was left"
@@ -87,25 +90,35 @@ def _forecast(found: Explanation) -> list[str]:
     if found.forecast is None:
         ratio = found.point.headroom_bytes / found.point.limit_bytes
         steps = ", ".join(f"{level} at {_percent(step)}" for level, step in enumerate(found.plain_ratios, 1))
-        held = f"the plain levels hold, by headroom: {steps}; here {_percent(ratio)}, so level {found.level}"
-        return [f"  none: {escaped(found.abstains_because or 'no model')}", *_wrapped(held)]
+        held = f"the plain levels hold, by headroom: {steps}; here {_percent(ratio)}, so level {found.own_level}"
+        return [f"  none: {escaped(found.abstains_because or 'no model')}", *_wrapped(held + _kept(found))]
     chances = ", ".join(f"{_minutes(60 * (at + 1))} {_percent(p)}" for at, p in enumerate(found.forecast))
     lines = _wrapped(f"a kill within {chances} ({escaped(found.model_id)})")
-    return [*lines, *_wrapped(_why_level(found)), f"  time to limit: {format_seconds(found.time_to_limit_s)}"]
+    return [*lines, *_wrapped(_why_level(found) + _kept(found)),
+            f"  time to limit: {format_seconds(found.time_to_limit_s)}"]
 
 
 def _why_level(found: Explanation) -> str:
     assert found.forecast is not None
     by_level = tuple(zip(reversed(HORIZON_NAMES), reversed(found.forecast), found.thresholds, strict=True))
-    if not found.level:
+    level = found.own_level
+    if not level:
         name, p, threshold = by_level[0]
         return f"level 0: {name} = {_percent(p)} is below its threshold, {_percent(threshold)}"
-    name, p, threshold = by_level[found.level - 1]
+    name, p, threshold = by_level[level - 1]
     above = ""
-    if found.level < 5:
-        next_name, next_p, next_threshold = by_level[found.level]
-        above = f"; not {found.level + 1}: {next_name} = {_percent(next_p)} < {_percent(next_threshold)}"
-    return f"level {found.level}: {name} = {_percent(p)} >= its threshold, {_percent(threshold)}{above}"
+    if level < 5:
+        next_name, next_p, next_threshold = by_level[level]
+        above = f"; not {level + 1}: {next_name} = {_percent(next_p)} < {_percent(next_threshold)}"
+    return f"level {level}: {name} = {_percent(p)} >= its threshold, {_percent(threshold)}{above}"
+
+
+def _kept(found: Explanation) -> str:
+    """Say why a level stands that this reading by itself does not reach."""
+    if found.level <= found.own_level:
+        return ""
+    return (f"; level {found.level} is kept from before: two readings in a row reached it within the last "
+            f"{KEPT_S:.0f} s, and headroom has not come back by {_percent(BACK_RATIO)} since")
 
 
 def _pushes(found: Explanation) -> list[str]:

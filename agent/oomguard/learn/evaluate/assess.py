@@ -66,7 +66,7 @@ def assess(material: Material, progress: Progress, splits: tuple[str, ...] = tup
         scored = compare(real, folds_of_real, fitted, baselines, material.cost, seed)
         report[SYSTEMS_OF[name]] = scored.rows
         report["leak_check"][name] = leak_check(material.examples, material.runs, folds, recipe)
-        report["judgement"][name] = judge(scored, [each.baseline.name for each in baselines.answers], seed)
+        report["judgement"][name] = judge(scored, [each.baseline for each in baselines.answers], seed)
         if main is None:
             main = Assessed(report, folds, fitted, scored)
             report |= {"gain_of_facts": gain_of_facts(real, scored), **quality_of(real, scored),

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from oomguard.series import kept
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from oomguard.learn.dataset import Run
 
 FITS_S = (30, 60, 120, 300)
+KEPT_FITS_S = (120, 300)
 TIME_GRID_S = (30.0, 60.0, 90.0, 120.0, 180.0, 240.0, 300.0)
 LEVEL_GRID = tuple(round(0.5 + 0.02 * step, 2) for step in range(25))
 EMA_TIME_CONSTANT_S = 30.0
@@ -36,10 +39,11 @@ class Baseline:
     score: Callable[[Run], NDArray[np.float64]]
     thresholds: tuple[float, ...]
     is_per_type: bool = False
+    is_kept: bool = False       # beyond DESIGN 5: a line whose alarms are kept as the device keeps levels
 
 
 def all_baselines() -> tuple[Baseline, ...]:
-    """Return every baseline of DESIGN 5."""
+    """Return every baseline of DESIGN 5, and two straight lines with kept alarms: what keeping alone is worth."""
     seconds = tuple(-s for s in TIME_GRID_S)
     return (
         Baseline("level threshold", used_ratio, LEVEL_GRID),
@@ -47,6 +51,7 @@ def all_baselines() -> tuple[Baseline, ...]:
         Baseline("level 0.90", used_ratio, (0.90,)),
         Baseline("per-type threshold", used_ratio, LEVEL_GRID, is_per_type=True),
         *(Baseline(f"linear {span} s", _line(span), seconds) for span in FITS_S),
+        *(Baseline(f"linear {span} s, kept", _kept(_line(span)), seconds, is_kept=True) for span in KEPT_FITS_S),
         Baseline("EMA slope", ema_score, seconds),
         Baseline("PSI rule", psi_share, (PSI_RATIO,)),
         Baseline("earlyoom's rule", earlyoom_score, (-EARLYOOM_RATIO,)),
@@ -86,6 +91,14 @@ def _minus_seconds_to_limit(run: Run, slope: NDArray[np.float64]) -> NDArray[np.
 def _line(span_s: int) -> Callable[[Run], NDArray[np.float64]]:
     def score(run: Run) -> NDArray[np.float64]:
         return _minus_seconds_to_limit(run, slope_per_s(run.t_s, run.columns["headroom_bytes"], float(span_s)))
+
+    return score
+
+
+def _kept(score_of: Callable[[Run], NDArray[np.float64]]) -> Callable[[Run], NDArray[np.float64]]:
+    def score(run: Run) -> NDArray[np.float64]:
+        own = score_of(run)
+        return kept(np.where(np.isnan(own), -math.inf, own), run.t_s, 1.0 - used_ratio(run))
 
     return score
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from oomguard.learn.dataset import Run
+    from oomguard.learn.evaluate.baselines import Baseline
     from oomguard.learn.evaluate.systems import Answers
     from oomguard.learn.protocol.curves import Points
     from oomguard.learn.protocol.events import Tally
@@ -126,11 +127,18 @@ def describe(runs: Sequence[Run], system: System, reference: dict[str, Tally] | 
             "recall_by_lead": _by_lead(system), "curve": shown(points)}
 
 
-def judge(scored: Scored, baselines: Sequence[str], seed: int) -> dict[str, Any]:
-    """Return whether the model beats every baseline: point by point, and at the recall of the best of them."""
-    others = {name: scored.points[name] for name in baselines}
+def judge(scored: Scored, baselines: Sequence[Baseline], seed: int) -> dict[str, Any]:
+    """Return whether the model beats every baseline: point by point, and at the recall of the best of them.
+
+    The best of DESIGN 5, and the best of the lines whose alarms are kept as the model's levels are.
+    """
+    others = {each.name: scored.points[each.name] for each in baselines}
+    own, kept = ({each.name: others[each.name] for each in baselines if each.is_kept == is_kept}
+                 for is_kept in (False, True))
     return {name: {"dominance": {other: dominance(scored.points[name], points) for other, points in others.items()},
-                   "at_equal_recall": at_equal_recall(scored.points[name], others, seed)} for name in (MODEL, HIDDEN)}
+                   "at_equal_recall": at_equal_recall(scored.points[name], own, seed),
+                   "at_equal_recall_kept": at_equal_recall(scored.points[name], kept, seed)}
+            for name in (MODEL, HIDDEN)}
 
 
 def gain_of_facts(runs: Sequence[Run], scored: Scored) -> dict[str, Any]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 LAST_READINGS_S = 30.0      # must hold three (forest.abstention)
 RESTARTED_SHARE = 1 / 3     # of a recorded run's rows come from windows that began somewhere in mid-life
 RESTARTS_S = (15.0, 240.0)
+AGES_S = (30.0, 60.0, 120.0, 200.0, 300.0, 450.0, 700.0, 1100.0)   # between which danger weighs the same
+MOST_FACTOR = 10.0                  # that balancing gives a row: a handful must not stand for all
 
 # What an app may say of itself: that it is filling up as it is meant to, or that it has done so. Ids are positions.
 PHASES = ("loading", "steady")
@@ -126,6 +128,10 @@ def left_out(rows: NDArray[np.float32], names: tuple[str, ...]) -> NDArray[np.fl
 def run_weights(examples: Examples, runs: list[Run], simulated_share: float) -> NDArray[np.float32]:
     """Return row weights: programs weigh the same, and within a program its runs; the mean is 1.
 
+    Of recorded runs, danger then weighs as much at each age as at any other. A lab's short run that is killed is
+    dangerous from its start, and a quiet one's last 300 s have no label: without that a model that sees nothing but
+    the age of a run does better than chance (evaluate/leaks.py).
+
     Args:
         examples: the rows.
         runs: what `examples.run` indexes.
@@ -145,4 +151,22 @@ def run_weights(examples: Examples, runs: list[Run], simulated_share: float) -> 
     if simulated:
         weight[simulated] = share / len(simulated)
     row_weight = (weight / np.maximum(rows_in_run, 1.0))[examples.run]
+    if real:
+        row_weight = _balanced_by_age(row_weight, examples, runs)
     return np.asarray(row_weight / row_weight.mean(), np.float32)
+
+
+def _balanced_by_age(weight: NDArray[np.float64], examples: Examples, runs: list[Run]) -> NDArray[np.float64]:
+    """Return the weights with the share of danger among recorded rows the same at each age."""
+    is_real = np.array([not run.is_simulated for run in runs])[examples.run]
+    age_s = examples.t_s - np.array([run.start_s for run in runs])[examples.run]
+    is_danger = examples.labels > 0
+    share = np.average(is_danger[is_real], weights=weight[is_real])
+    factor, piece = np.ones(len(weight)), np.searchsorted(AGES_S, age_s)
+    for number in range(len(AGES_S) + 1):
+        here = is_real & (piece == number)
+        danger, all_ = weight[here & is_danger].sum(), weight[here].sum()
+        if 0 < danger < all_:           # of one kind alone: there is nothing to balance
+            factor[here & is_danger] = min(share * all_ / danger, MOST_FACTOR)
+            factor[here & ~is_danger] = min((1.0 - share) * all_ / (all_ - danger), MOST_FACTOR)
+    return weight * factor

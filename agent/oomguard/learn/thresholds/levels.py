@@ -21,6 +21,7 @@ from oomguard.forest import HORIZONS_S
 from oomguard.learn.protocol.events import LEADS_S, Tally, tally, total, track_of
 from oomguard.learn.protocol.sweep import summed, sweep
 from oomguard.learn.thresholds.pooling import rate_strength, share_strength
+from oomguard.series import kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,6 +36,7 @@ TYPE_SHIFTS = tuple(np.linspace(-2.0, 2.0, 17).tolist())  # of one type's agains
 LEAST_KILLS, LEAST_QUIET_S = 10, 3600.0                   # fewer: the type has the global thresholds
 LEAST, MOST = 0.01, 0.999
 HELD = 1000.0                                             # a margin that no shift reaches
+SILENT_MARGIN = -10.0            # where the model abstains and no plain level stands
 PLAIN_HEADROOM_RATIO = 0.30      # level 1 without a forecast (DESIGN 2, decide/plan.py)
 
 
@@ -93,7 +95,7 @@ def fit_thresholds(runs: Sequence[Run], forecasts: Sequence[NDArray[np.float64]]
     for at, horizon_s in enumerate(HORIZONS_S):
         level = len(HORIZONS_S) - at
         own = replace(cost, miss_to_false_alarm=cost.miss_to_false_alarm / level)
-        tracks = [track_of(run, np.nan_to_num(forecast[:, at]))
+        tracks = [track_of(run, kept_in(run, np.nan_to_num(forecast[:, at])))
                   for run, forecast in zip(runs, forecasts, strict=True)]
         chosen.append(cheapest(tracks, (*GRID, MOST), own, [lead_s for lead_s in LEADS_S if lead_s < horizon_s]))
     return tuple(chosen)
@@ -111,9 +113,10 @@ def fit_by_type(runs: Sequence[Run], forecasts: Sequence[NDArray[np.float64]], c
     """
     tracks: dict[str, list[Track]] = {}
     for run, forecast in zip(runs, forecasts, strict=True):
-        margin = margin_of(run, forecast, whole)
+        margin = own_margin_of(run, forecast, whole)
         is_plain = np.isnan(forecast).any(axis=1) & (margin >= 0)       # no threshold of ours moves a plain level
-        tracks.setdefault(run.device_type, []).append(track_of(run, np.where(is_plain, HELD, margin)))
+        kept_margin = kept_in(run, np.where(is_plain, HELD, margin))
+        tracks.setdefault(run.device_type, []).append(track_of(run, kept_margin))
     counts = {name: [total(tally(track, shift) for track in tracks[name]) for shift in TYPE_SHIFTS]
               for name in sorted(tracks)}
     fleet = [total(row[at] for row in counts.values()) for at in range(len(TYPE_SHIFTS))]
@@ -157,14 +160,28 @@ def _shifted(thresholds: tuple[float, ...], shift: float) -> tuple[float, ...]:
 
 
 def margin_of(run: Run, forecast: NDArray[np.float64], thresholds: tuple[float, ...]) -> NDArray[np.float64]:
-    """Return by how much, in logits, the best of the five forecasts passes its threshold: ≥ 0 is level ≥ 1.
+    """Return by how much, in logits, the forecasts that stand pass their thresholds: ≥ 0 is level ≥ 1, kept ones too.
 
     Where the model abstains the plain level decides, as it does on the device: ≥ 0 at 30 % headroom and less.
     """
+    return kept_in(run, own_margin_of(run, forecast, thresholds))
+
+
+def own_margin_of(run: Run, forecast: NDArray[np.float64], thresholds: tuple[float, ...]) -> NDArray[np.float64]:
+    """Return the margin of each reading by itself: the best of its five forecasts'."""
     with np.errstate(invalid="ignore"):
         by_model = (_logit(forecast) - _logit(np.array(thresholds))).max(axis=1)
-    plain = PLAIN_HEADROOM_RATIO - run.columns["headroom_bytes"] / run.columns["limit_bytes"]
-    return np.where(np.isnan(by_model), np.where(plain >= 0, plain, -10.0), by_model)
+    plain = PLAIN_HEADROOM_RATIO - _headroom_ratios(run)
+    return np.where(np.isnan(by_model), np.where(plain >= 0, plain, SILENT_MARGIN), by_model)
+
+
+def kept_in(run: Run, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the scores of a run as its levels are kept on the device."""
+    return kept(scores, run.t_s, _headroom_ratios(run), floor=SILENT_MARGIN)
+
+
+def _headroom_ratios(run: Run) -> NDArray[np.float64]:
+    return np.asarray(run.columns["headroom_bytes"] / run.columns["limit_bytes"], np.float64)
 
 
 def _logit(p: NDArray[np.float64]) -> NDArray[np.float64]:

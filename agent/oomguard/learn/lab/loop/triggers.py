@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from oomguard.decide.decide import Decider
-from oomguard.decide.levels import level_of
+from oomguard.decide.levels import kept_level, level_of
 from oomguard.decide.plan import Action, Bounds, Condition, Release, Rule
 from oomguard.decide.rules import load_rules, shipped_pack
 from oomguard.decide.view import View
@@ -129,8 +129,9 @@ class Trigger:
         Args: released: (t_s, bytes) that releases gave back.
         """
         forecast = self._scorer.score(window)
-        level = level_of(forecast, self._scorer.thresholds, sample.headroom_bytes / sample.limit_bytes,
-                         self._plain_ratios)
+        ratio = sample.headroom_bytes / sample.limit_bytes
+        level = kept_level(level_of(forecast, self._scorer.thresholds, ratio, self._plain_ratios), sample.t_s, ratio,
+                           window.state)
         limit_s = line_to_limit_s(window.headroom_history(), released) if self.arm == LINEAR else None
         view = View(sample.t_s, level, forecast, limit_s, sample.limit_bytes, sample.used_bytes, sample.charged_bytes,
                     sample.headroom_bytes, sample.available_bytes)
