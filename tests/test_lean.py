@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oomguard import lean, lean_json
-from oomguard.lean_json import decoder, encoder
+from oomguard.lean_json import decoder, encoder, no_constant, no_key_twice
 
 ROOT = Path(lean.__file__).parent.parent
 HEAVY = {"contextlib", "enum", "functools", "json", "re", "signal", "typing"}
@@ -72,6 +72,21 @@ def test_the_hooks_are_asked():
     """Pairs and constants go through the functions that were given for them."""
     decode = decoder(object_pairs_hook=tuple, parse_constant=lambda word: word.lower())
     assert decode('{"a": NaN, "a": -Infinity}') == (("a", "nan"), ("a", "-infinity"))
+
+
+def test_a_strict_reader_takes_what_every_reader_reads_alike():
+    """Objects whose keys are there once, and the numbers that JSON has."""
+    decode = decoder(object_pairs_hook=no_key_twice, parse_constant=no_constant)
+    assert decode('{"a": [1, 2.5, {"a": null}], "b": -1e3}') == {"a": [1, 2.5, {"a": None}], "b": -1000.0}
+
+
+@pytest.mark.parametrize(("text", "problem"), [
+    ('{"a": 1, "a": 1}', "there twice"), ('[{"b": {"a": 1, "c": 2, "a": 3}}]', "there twice"),
+    ("[NaN]", "NaN is not JSON"), ('{"a": -Infinity}', "-Infinity is not JSON")])
+def test_a_strict_reader_refuses_what_two_readers_may_read_otherwise(text, problem):
+    """A key that is there twice, however deep, and numbers that JSON has not."""
+    with pytest.raises(ValueError, match=problem):
+        decoder(object_pairs_hook=no_key_twice, parse_constant=no_constant)(text)
 
 
 def test_without_the_c_parts_json_itself_serves(monkeypatch):

@@ -78,5 +78,18 @@ def encoder(
     return encode
 
 
+def no_key_twice(pairs: Pairs) -> dict[str, Any]:
+    """Make an object of its pairs; refuse a key that is there twice: two readers could each believe another one."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def no_constant(word: str) -> NoReturn:
+    """Refuse NaN and the infinities: Python's JSON has them, JSON has not."""
+    raise ValueError(f"{word} is not JSON")
+
+
 def _refuse(value: object) -> NoReturn:
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")

@@ -27,7 +27,7 @@ from oomguard.decide.plan import (
     TargetPlan,
 )
 from oomguard.errors import ConfigError
-from oomguard.lean_json import decoder, encoder
+from oomguard.lean_json import decoder, encoder, no_constant, no_key_twice
 from oomguard.profile import BOUND_KINDS, NAN, Profile
 from oomguard.typed import Any, TypeVar
 
@@ -38,19 +38,8 @@ T = TypeVar("T")
 Read = Callable[[Any, str], Any]    # a JSON value and its path → the value, or ConfigError
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key is there twice")
-    return found
-
-
-def _no_constant(word: str) -> float:
-    raise ValueError(f"{word} is no number")
-
-
 _encode = encoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-_decode = decoder(object_pairs_hook=_object, parse_constant=_no_constant)
+_decode = decoder(object_pairs_hook=no_key_twice, parse_constant=no_constant)
 
 
 def to_json(plan: Plan) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from oomguard.errors import OomguardError
-from oomguard.lean_json import decoder, encoder
+from oomguard.lean_json import decoder, encoder, no_constant
 
 VERSION = 1
 REQUEST_MAX_BYTES = 64 * 1024
@@ -20,11 +20,7 @@ class WireError(OomguardError):
     exit_code = 1
 
 
-def _refuse_constant(word: str) -> object:
-    raise ValueError(f"{word} is not JSON")
-
-
-_decode = decoder(parse_constant=_refuse_constant)
+_decode = decoder(parse_constant=no_constant)
 _encode = encoder(allow_nan=False, separators=(",", ":"))
 
 

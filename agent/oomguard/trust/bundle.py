@@ -13,6 +13,7 @@ from math import inf
 from oomguard import features
 from oomguard.errors import BundleError
 from oomguard.forest import HORIZONS_S, Forest, Knots
+from oomguard.lean_json import no_constant, no_key_twice
 from oomguard.net import Net
 from oomguard.trust.files import Folder
 from oomguard.typed import Any, NamedTuple
@@ -129,7 +130,7 @@ def _checked(folder: Folder, raw: bytes, digest: str) -> Bundle:
 
 def _parse(raw: bytes, where: str) -> dict[str, Any]:
     try:
-        manifest = json.loads(raw, object_pairs_hook=_once, parse_constant=_no_constant)
+        manifest = json.loads(raw, object_pairs_hook=no_key_twice, parse_constant=no_constant)
     except (ValueError, RecursionError) as problem:
         raise BundleError(f"{where}: not JSON: {problem}") from None
     if not isinstance(manifest, dict):
@@ -164,18 +165,6 @@ def _release(value: object) -> int:
     if type(value) is not int or not 0 <= value <= RELEASE_MAX:
         raise ValueError(f"{value!r:.80} is not a release's number")
     return value
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse a key that is there twice: two readers could each believe another one."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key is there twice")
-    return found
-
-
-def _no_constant(word: str) -> float:
-    raise ValueError(f"{word} is no number")
 
 
 def _file(folder: Folder, digests: dict[str, str], name: str) -> bytes:
