@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import html
 import re
 from pathlib import Path
 
@@ -16,9 +17,12 @@ from oomguard.decide.levels import level_of
 from oomguard.demo import plot
 from oomguard.forecast import Forecast
 from oomguard.learn.evaluate.artefact import Said
+from oomguard.learn.evaluate.explain import explain
+from oomguard.learn.evaluate.why import FALSE_ALARMS
 from oomguard.learn.report import Extras, write_report
 from oomguard.learn.report.palette import INK, LEVEL_COLOURS
 from oomguard.learn.report.pictures import svg_of
+from oomguard.learn.report.reasons import coloured
 from oomguard.learn.report.run_curves import PLAIN_RATIOS, Drawn, bars_svg, curve_svg, levels_of, thinned
 from oomguard.replay import picture
 
@@ -105,6 +109,30 @@ def test_the_bytes_are_the_same_twice(trained, folder, tmp_path):
     assert len(names) > 10
     for name in names:
         assert (folder / name).read_bytes() == (tmp_path / name).read_bytes(), name
+
+
+def test_why_it_falls_short_is_told_where_it_was_explained(trained, page, tmp_path):
+    """A section with reasons, what if, and a line per run; a reason on every card; without an explanation, none."""
+    report = copy.deepcopy(trained.report)
+    explain(report, trained.runs, trained.systems, {})
+    text = Path(write_report(report, trained.runs, said(trained), str(tmp_path))).read_text(encoding="utf-8")
+    section = text.split('id="reasons"', 1)[1].split('id="facts"', 1)[0]
+    reasons = report["reasons"]
+    assert all(row["says"] in html.unescape(section) for row in reasons["false_alarms"] if any(row["counts"]))
+    assert all(f"<td>{event['run_id']}</td>" in section for event in reasons["events"])
+    assert section.count("<tr><td>as recorded") == 1
+    account = report["account"]
+    assert text.count('class="why"') == len(account["misses"] + account["false_alarms"])
+    assert (tmp_path / "pictures" / "reasons.png").is_file()
+    assert 'id="reasons"' not in page
+    assert 'class="why"' not in page
+
+
+def test_shades_tell_reasons_apart_and_what_never_happened_has_none():
+    """Two reasons of one remedy have two colours; a reason without a case is not shown."""
+    rows = [{"key": each.key, "remedy": each.remedy, "counts": [at]} for at, each in enumerate(FALSE_ALARMS)]
+    shown = coloured(rows)
+    assert len(shown) == len({row["colour"] for row in shown}) == len(FALSE_ALARMS) - 1
 
 
 def test_names_are_text_and_never_markup_and_what_is_not_given_is_not_shown(trained, tmp_path):

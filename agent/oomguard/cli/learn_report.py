@@ -35,15 +35,20 @@ def run(args: argparse.Namespace) -> int:
     """Draw it; return the exit code."""
     from oomguard.learn.dataset import read_recordings
     from oomguard.learn.evaluate.artefact import load, load_said
+    from oomguard.learn.evaluate.explain import explain, systems_from
+    from oomguard.learn.lab.planned import planned_of
     from oomguard.learn.report import Extras, write_report
 
     report = load(args.evaluation)
     folders = args.recordings or report["artefact"]["recordings"]
     runs = [each for folder in folders for each in read_recordings(folder)]
+    said = load_said(args.evaluation, report, runs)
+    if "reasons" not in report:         # kept before there were any
+        explain(report, runs, systems_from(report, runs, said), planned_of(folders))
     loop = _loop(args.loop) if args.loop else []
     extras = Extras(zoo=_zoo(_json(args.zoo)) if args.zoo else {},
                     loop=loop, types=_figure_of_types(runs), data_card=_text(args.data_card) if args.data_card else "")
-    print(write_report(report, runs, load_said(args.evaluation, report, runs), args.out, extras))
+    print(write_report(report, runs, said, args.out, extras))
     return 0
 
 

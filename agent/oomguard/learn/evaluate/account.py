@@ -88,7 +88,7 @@ def false_alarms_of(run: Run, track: Track, forecast: Reals, thresholds: Sequenc
 
 def shape_of(run: Run, from_s: float, to_s: float) -> str:
     """Return what the memory did between two moments, in a word or three."""
-    r = _ratio_each_second(run, max(from_s, run.start_s), to_s)
+    r = ratio_each_second(run, max(from_s, run.start_s), to_s)
     if len(r) < 8:
         return "too short to tell"
     rise = np.diff(r)
@@ -158,7 +158,7 @@ def _what_came(run: Run, at_s: float, next_kill_s: float) -> tuple[str, str]:
     """Return what came after a false alarm, as a kind and in words."""
     if next_kill_s <= EARLY_S:
         return "early", f"early: killed {next_kill_s:.0f} s later"
-    r = _ratio_each_second(run, at_s, at_s + HORIZON_S)
+    r = ratio_each_second(run, at_s, at_s + HORIZON_S)
     if len(r) < 2:
         return "gap", "the recording has a gap here"
     low, top, last = 100 * float(r.min()), 100 * float(r.max()), 100 * float(r[-1])
@@ -184,7 +184,8 @@ def _ratios(run: Run) -> Reals:
     return np.asarray(1.0 - run.columns["headroom_bytes"] / run.columns["limit_bytes"], np.float64)
 
 
-def _ratio_each_second(run: Run, from_s: float, to_s: float) -> Reals:
+def ratio_each_second(run: Run, from_s: float, to_s: float) -> Reals:
+    """Return the used share of the limit once a second, from the first sample between two moments on."""
     inside = np.flatnonzero((run.t_s >= from_s - 1e-9) & (run.t_s <= to_s + 1e-9))
     if not len(inside):
         return np.empty(0)
@@ -194,5 +195,5 @@ def _ratio_each_second(run: Run, from_s: float, to_s: float) -> Reals:
 
 
 def _rise(run: Run, from_s: float, to_s: float) -> float:
-    r = _ratio_each_second(run, from_s, to_s)
+    r = ratio_each_second(run, from_s, to_s)
     return float(r[-1] - r[0]) if len(r) else 0.0

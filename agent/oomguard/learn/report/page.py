@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from oomguard.learn.evaluate.account import bound_of
 from oomguard.learn.evaluate.compare import HIDDEN, MODEL
 from oomguard.learn.protocol.events import LEADS_S
-from oomguard.learn.report import charts, checks, words
+from oomguard.learn.report import charts, checks, reasons, words
 from oomguard.learn.report.examples import card_of, choose, figure_of_examples
 from oomguard.learn.report.palette import LEVEL_COLOURS
 from oomguard.learn.report.pictures import save_png, styled, svg_of
@@ -69,7 +70,7 @@ def write_report(report: dict[str, Any], runs: Sequence[Run], systems: Mapping[s
         "dominance": words.dominance_rows(report), "splits": words.SPLITS, "leads": [str(lead) for lead in LEADS_S],
         "legend": charts.legend_of(rows, tuple(extras.zoo)), "level_colours": LEVEL_COLOURS,
         "examples": [card_of(example) for example in examples], **_cards(report, runs, levels),
-        "zoo": extras.zoo, "closed_loop": extras.loop, "data_card": extras.data_card,
+        "reasons": _reasons(report, runs), "zoo": extras.zoo, "closed_loop": extras.loop, "data_card": extras.data_card,
         "style": _environment().get_template("style.css").render()}
     path = os.path.join(folder, PAGE)
     text = _environment().get_template("page.html").render(context)
@@ -103,9 +104,24 @@ def _figures(report: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]], e
             found[f"operating-{lead_s}-{short}"] = (charts.operating(rows, lead_s, against, zoo), says)
     if extras.loop:
         found["closed-loop"] = (checks.closed_loop(extras.loop), "kills averted by each arm")
+    if "reasons" in report:
+        found["reasons"] = (reasons.figure_of(report["reasons"]), "false alarms and misses by reason")
     if extras.types is not None:
         found["types"] = (extras.types, "where kills happen, by device type")
     return found
+
+
+def _reasons(report: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any] | None:
+    """Return the section on why, and what would be needed; None where the evaluation was not explained."""
+    found = report.get("reasons")
+    if found is None:
+        return None
+    known = {run.run_id: f"{float(run.columns['limit_bytes'][0]) / (1 << 20):.0f} MiB, bound {bound_of(run)}"
+             for run in runs}
+    return {**found, "sentences": reasons.sentences_of(found), "by_run": reasons.by_run(found, known),
+            "false_alarms": reasons.coloured(found["false_alarms"]), "misses": reasons.coloured(found["misses"]),
+            "says": {row["key"]: row for row in found["false_alarms"]},
+            "says_missed": {row["key"]: row for row in found["misses"]}}
 
 
 def _cards(report: Mapping[str, Any], runs: Sequence[Run], levels: Sequence[Any]) -> dict[str, Any]:

@@ -120,8 +120,10 @@ def _facts(gain: Mapping[str, Any]) -> dict[str, Any]:
                 "says": "no run of this set had its bound told"}
     known, hidden = told[MODEL], told[HIDDEN]
     fewer = (hidden["false_alarms_per_hour"] or 0.0) - (known["false_alarms_per_hour"] or 0.0)
-    lost = (hidden["recall"]["60"] or 0.0) - (known["recall"]["60"] or 0.0)
+    # Of all runs, for a run that its cap stops is not killed.
+    seen, unaided = (gain["all runs"][name]["recall"]["60"] for name in (MODEL, HIDDEN))
+    lost = (unaided or 0.0) - (seen or 0.0)
     return {"asks": "Facts tell leaks from growth by design", "is_met": fewer > 0 and lost <= LOST_MOST,
             "says": f"where a bound was told ({told['runs']} runs): {number(known['false_alarms_per_hour'])} false "
-                    f"alarms an hour with it, {number(hidden['false_alarms_per_hour'])} without; seen 60 s ahead "
-                    f"{percent(known['recall']['60'])} with it, {percent(hidden['recall']['60'])} without"}
+                    f"alarms an hour with it, {number(hidden['false_alarms_per_hour'])} without; of all kills seen "
+                    f"60 s ahead {percent(seen)} with the facts, {percent(unaided)} without"}
