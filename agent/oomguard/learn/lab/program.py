@@ -91,7 +91,7 @@ class Program:
             raise ProgramGoneError(f"{self.spec.program}: ended with {self.children[0].returncode}")
 
     def stop(self) -> None:
-        """End everything that was started; nothing is left behind."""
+        """End everything that was started, and close its pipes; nothing is left behind."""
         for child in self.children:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.pid, signal.SIGTERM)
@@ -102,6 +102,9 @@ class Program:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
+            for pipe in (child.stdin, child.stdout, child.stderr):
+                if pipe is not None:
+                    pipe.close()
 
 
 def driver_of(name: str) -> type[Program]:

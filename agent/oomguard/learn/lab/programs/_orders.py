@@ -121,11 +121,3 @@ class OrderedProgram(Program):
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.children[0].wait(ANSWER_S)
         raise ProgramGoneError(f"{self.spec.program}: ended with {self.children[0].returncode}")
-
-    def stop(self) -> None:
-        """End it and close its pipes."""
-        super().stop()
-        for child in self.children:
-            for pipe in (child.stdin, child.stdout):
-                if pipe is not None:
-                    pipe.close()

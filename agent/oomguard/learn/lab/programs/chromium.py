@@ -187,11 +187,8 @@ class Driver(Program):
         raise ProgramGoneError(f"{self.spec.program}: ended with {self.children[0].returncode}")
 
     def stop(self) -> None:
-        """End it and all of its processes, and close its pipes."""
+        """End it and all of its processes."""
         super().stop()
         for child in self.children:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.pid, 9)
-            for pipe in (child.stdin, child.stdout):
-                if pipe is not None:
-                    pipe.close()

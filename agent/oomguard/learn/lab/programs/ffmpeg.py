@@ -94,6 +94,3 @@ class Driver(Program):
             with contextlib.suppress(ProcessLookupError):
                 child.kill()
         super().stop()
-        for child in self.children:
-            if child.stdin is not None:
-                child.stdin.close()

@@ -74,9 +74,5 @@ class Driver(Program):
     def stop(self) -> None:
         """End it and remove the file."""
         super().stop()
-        for child in self.children:
-            for pipe in (child.stdin, child.stdout):
-                if pipe is not None:
-                    pipe.close()
         with suppress(FileNotFoundError):
             os.unlink(f"{self.spec.folder}/data")

@@ -94,8 +94,4 @@ class Driver(Program):
     def stop(self) -> None:
         """End the session and the server."""
         super().stop()
-        for child in self.children:
-            for pipe in (child.stdin, child.stderr):
-                if pipe is not None:
-                    pipe.close()
         shutil.rmtree(f"{self.spec.folder}/data", ignore_errors=True)

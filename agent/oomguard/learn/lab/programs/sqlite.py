@@ -64,11 +64,3 @@ class Driver(Program):
     def _tell(self, statements: str) -> None:
         """Have them done, if it can in time; refused is done, too."""
         self.line.ask(f"{statements}SELECT '{ANSWER.decode().strip()}';\n".encode(), 1)
-
-    def stop(self) -> None:
-        """End it; its pipes are closed."""
-        super().stop()
-        for child in self.children:
-            for pipe in (child.stdin, child.stdout):
-                if pipe is not None:
-                    pipe.close()

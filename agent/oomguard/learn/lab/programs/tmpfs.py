@@ -66,10 +66,6 @@ class Driver(Program):
     def stop(self) -> None:
         """End it and take its files away."""
         super().stop()
-        for child in self.children:
-            for pipe in (child.stdin, child.stdout):
-                if pipe is not None:
-                    pipe.close()
         if hasattr(self, "room"):
             self.room.close()
 
