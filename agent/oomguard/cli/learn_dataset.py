@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from functools import partial
+
+from oomguard.cli.progress import draw_bar
 
 NAME = "dataset"
 HELP = "clean recordings, label and compute features: one table to learn from, and a data card"
@@ -28,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from oomguard.learn.dataset import make_dataset
 
     begun_s = time.monotonic()
-    card = make_dataset(args.source, args.out, _progress)
+    card = make_dataset(args.source, args.out, partial(draw_bar, "dataset", unit="samples"))
     if args.json:
         sys.stdout.write(card.to_json().decode())
         return 0
@@ -38,10 +41,3 @@ def run(args: argparse.Namespace) -> int:
           f"{kept['samples_dropped']} left out, {sum(card.facts['repaired'].values())} repairs "
           f"({args.out}.card.md says why); {taken_s:.1f} s")
     return 0
-
-
-def _progress(done: int, of: int) -> None:
-    """Draw one line that overwrites itself; say nothing where nobody watches."""
-    if sys.stderr.isatty():
-        bar = "#" * (30 * done // max(of, 1))
-        print(f"\rdataset [{bar:30s}] {done}/{of} samples", end="\n" if done == of else "", file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from oomguard.cli.progress import draw_line
 from oomguard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     store = Store(args.work)
     if not args.merge_only:
         try:
-            record(_possible(catalogue, plans), store, args.jobs or default_jobs(), _Screen())
+            record(_possible(catalogue, plans), store, args.jobs or default_jobs(), _show)
         except KeyboardInterrupt:
             print("\nstopped: what was finished is kept; the same command goes on", file=sys.stderr)
             return 130
@@ -83,16 +84,7 @@ def _list(plans: list[RunPlan]) -> None:
               f"{', beside a neighbour' if plan.has_neighbour else ''}")
 
 
-class _Screen:
-    """A line that overwrites itself on a terminal; else one line per finished run."""
-
-    def __init__(self) -> None:
-        self._is_terminal = sys.stderr.isatty()
-
-    def __call__(self, progress: Progress) -> None:
-        line = (f"{progress.done}/{progress.of} runs, {progress.running} on, {progress.kills} killed, "
-                f"{progress.quiet_h:.1f} quiet h" + (f", {progress.failed} failed" if progress.failed else ""))
-        if progress.note:
-            print(f"{chr(13) if self._is_terminal else ''}{progress.note}  [{line}]", file=sys.stderr, flush=True)
-        elif self._is_terminal:
-            print(f"\r{line}", end="", file=sys.stderr, flush=True)
+def _show(progress: Progress) -> None:
+    draw_line(f"{progress.done}/{progress.of} runs, {progress.running} on, {progress.kills} killed, "
+              f"{progress.quiet_h:.1f} quiet h" + (f", {progress.failed} failed" if progress.failed else ""),
+              progress.note)

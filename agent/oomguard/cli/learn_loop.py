@@ -8,6 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from oomguard.cli.progress import draw_line
 from oomguard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _loop(args: argparse.Namespace, setting: Setting, cases: list[Case], policy:
                                   "model": bundle.model_id, "manifest": bundle.digest})
     if not args.results_only:
         run_loop(trials, setting, store, policy, model_of(bundle, detect_profile()), args.jobs or default_jobs(),
-                 _Screen())
+                 _show)
     results = results_of(store.read(), cases, setting, policy, bundle.model_id)
     path = store.write_results(results)
     if args.figure:
@@ -165,16 +166,6 @@ def _list(cases: list[Case], setting: Setting) -> None:
               f"{case.refill_bytes_per_s / 2**20:.2f} MiB/s, {what}")
 
 
-class _Screen:
-    """A line that overwrites itself on a terminal; else one line per finished trial."""
-
-    def __init__(self) -> None:
-        self._is_terminal = sys.stderr.isatty()
-
-    def __call__(self, progress: LoopProgress) -> None:
-        line = (f"{progress.done}/{progress.of} trials, {progress.running} on, {progress.averted} alive at their end, "
-                f"{progress.killed} killed" + (f", {progress.failed} failed" if progress.failed else ""))
-        if progress.note:
-            print(f"{chr(13) if self._is_terminal else ''}{progress.note}  [{line}]", file=sys.stderr, flush=True)
-        elif self._is_terminal:
-            print(f"\r{line}", end="", file=sys.stderr, flush=True)
+def _show(progress: LoopProgress) -> None:
+    draw_line(f"{progress.done}/{progress.of} trials, {progress.running} on, {progress.averted} alive at their end, "
+              f"{progress.killed} killed" + (f", {progress.failed} failed" if progress.failed else ""), progress.note)

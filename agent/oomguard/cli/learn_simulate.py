@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+from functools import partial
+
+from oomguard.cli.progress import draw_bar
 
 NAME = "simulate"
 HELP = "invent a fleet of devices: recordings whose thresholds and shapes are known"
@@ -31,7 +33,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.seed < 0:
         raise UsageError(f"--seed {args.seed} is below 0")
-    truth = write_fleet(args.out, types=args.types, runs=args.runs, seed=args.seed, progress=_progress)
+    truth = write_fleet(args.out, types=args.types, runs=args.runs, seed=args.seed,
+                        progress=partial(draw_bar, "simulate", unit="runs"))
     if args.json:
         print(json.dumps(truth, indent=1, allow_nan=False))
         return 0
@@ -39,10 +42,3 @@ def run(args: argparse.Namespace) -> int:
     for name, planted in truth["device_types"].items():
         print(f"  {name:28s} critical {planted['critical_ratio']:.3f}  {planted['shape']}")
     return 0
-
-
-def _progress(done: int, of: int) -> None:
-    """Draw one line that overwrites itself; say nothing where nobody watches."""
-    if sys.stderr.isatty():
-        bar = "#" * (30 * done // of)
-        print(f"\rsimulate [{bar:30s}] {done}/{of} runs", end="\n" if done == of else "", file=sys.stderr, flush=True)

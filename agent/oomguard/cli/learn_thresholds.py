@@ -6,8 +6,10 @@ import argparse
 import json
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
+from oomguard.cli.progress import draw_bar
 from oomguard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -91,7 +93,7 @@ def _alarms(args: argparse.Namespace, runs: list[Run], study: Study) -> dict[str
 
     bundle = load_shipped() if args.bundle == "shipped" else load_bundle(args.bundle, allow_unsigned=True)
     cost = Cost(args.miss_to_false_alarm, args.field_kills_per_hour)
-    forecasts = forecasts_of(runs, bundle, _progress)
+    forecasts = forecasts_of(runs, bundle, partial(draw_bar, "forecasts", unit="runs"))
     whole = global_thresholds(runs, forecasts, cost)
     alarms = fit_by_type(runs, forecasts, cost, whole)
     if args.out:
@@ -108,10 +110,3 @@ def _draw(path: str, study: Study, *, is_simulated: bool) -> None:
         raise UsageError(f"--figure {path}: the name ends in .png, .svg or .pdf")
     title = "Where kills happen" + (" (simulated)" if is_simulated else "")
     figure_of_types(study, title=title).savefig(path, dpi=120)
-
-
-def _progress(done: int, of: int) -> None:
-    """Draw one line that overwrites itself; say nothing where nobody watches."""
-    if sys.stderr.isatty():
-        bar = "#" * (30 * done // max(of, 1))
-        print(f"\rforecasts [{bar:30s}] {done}/{of} runs", end="\n" if done == of else "", file=sys.stderr, flush=True)
