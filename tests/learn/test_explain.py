@@ -10,9 +10,10 @@ import pytest
 
 from oomguard.learn.dataset import read_recordings
 from oomguard.learn.evaluate import instead
+from oomguard.learn.evaluate.account import UNTOLD, bound_of
 from oomguard.learn.evaluate.artefact import Said
 from oomguard.learn.evaluate.compare import MODEL, curve_of
-from oomguard.learn.evaluate.explain import explain, systems_from
+from oomguard.learn.evaluate.explain import _known_of, explain, systems_from
 from oomguard.learn.evaluate.systems import System
 from oomguard.learn.evaluate.unavoidable import hidden_caps_of
 from oomguard.learn.evaluate.why import STILL_S, Planned, fills_s, why_false, why_missed
@@ -82,6 +83,17 @@ def test_the_account_says_why(explained):
         keys = {each["key"] for each in reasons[what]}
         assert all(event["because"] in keys for event in explained["account"][what])
     assert json.loads(json.dumps(explained, allow_nan=False))["reasons"]["kills"] == reasons["kills"]
+
+
+def test_each_run_says_what_it_was(lab):
+    """What was planned where it is known, and whether a cap was hidden; without a plan neither."""
+    runs, planned = lab
+    hidden = next(run for name, run in sorted(runs.items())
+                  if planned[name].has_bound and bound_of(run) == UNTOLD)
+    known = _known_of([hidden], [planned[hidden.run_id]], {hidden.run_id})[hidden.run_id]
+    assert (known["kind"], known["hides_cap"], known["bound"]) == ("bounded", True, UNTOLD)
+    unknown = _known_of([hidden], [None], {hidden.run_id})[hidden.run_id]
+    assert (unknown["kind"], unknown["hides_cap"]) == (None, False)
 
 
 def test_nothing_that_needs_a_plan_is_said_without_one(explained):

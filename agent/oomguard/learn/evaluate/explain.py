@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from oomguard.learn.evaluate.account import UNTOLD, bound_of
 from oomguard.learn.evaluate.baselines import all_baselines
 from oomguard.learn.evaluate.compare import HIDDEN, MODEL, WINNING_IS_EASY, curve_of
 from oomguard.learn.evaluate.instead import counted, rows_of
@@ -85,11 +86,12 @@ def explain(report: dict[str, Any], runs: list[Run], systems: Mapping[str, Syste
         "quiet_hours": quiet_h, "kills": len(eligible),
         "false_alarms": false_alarms, "by_remedy": _by_remedy(false_alarms),
         "misses": _table(MISSES, "miss", stands_, events, None), "events": events,
+        "runs": _known_of(runs, plans, {event["run_id"] for event in events}),
         "ceiling": ceiling_of(runs, eligible, counts[MODEL], equal),
         "instead": rows_of(runs, counts, plans, announced, seed=1),
         "hidden_caps": hidden_caps_of(runs, plans, [event for event in events if event["what"] == "false alarm"],
                                       len(stands_), quiet_h),
-        "facts": facts_of(runs, plans, systems, (MODEL, HIDDEN, *(each["baseline"] for each in (equal, kept) if each)))}
+        "facts": facts_of(runs, plans, systems, (MODEL, HIDDEN, *([equal["baseline"]] if equal else ())))}
     _annotate(report["account"], runs, plans, systems[MODEL])
 
 
@@ -152,6 +154,14 @@ def _table(reasons: Sequence[Reason], what: str, stands_: Sequence[Stand], event
     return [{**reason._asdict(), "counts": (counts := [each.count(reason.key) for each in of]),
              "shares": [count / len(each) if each else None for count, each in zip(counts, of, strict=True)],
              "per_hour": [count / quiet_h for count in counts] if quiet_h else None} for reason in reasons]
+
+
+def _known_of(runs: Sequence[Run], plans: Sequence[Planned | None], wanted: set[str]) -> dict[str, dict[str, Any]]:
+    """Return what is known of each run that has an event: what was planned, where it is known, and what was told."""
+    return {run.run_id: {"kind": plan.kind if plan else None, "shape": plan.shape if plan else None,
+                         "bound": bound_of(run), "hides_cap": bool(plan and plan.has_bound and bound_of(run) == UNTOLD),
+                         "tells_phase": any(run.phase), "limit_bytes": float(run.columns["limit_bytes"][-1])}
+            for run, plan in zip(runs, plans, strict=True) if run.run_id in wanted}
 
 
 def _by_remedy(rows: Sequence[dict[str, Any]]) -> dict[str, list[int]]:

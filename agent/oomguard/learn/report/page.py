@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from oomguard.learn.evaluate.account import bound_of
 from oomguard.learn.evaluate.compare import HIDDEN, MODEL
 from oomguard.learn.protocol.events import LEADS_S
 from oomguard.learn.report import charts, checks, reasons, words
@@ -70,7 +69,7 @@ def write_report(report: dict[str, Any], runs: Sequence[Run], systems: Mapping[s
         "dominance": words.dominance_rows(report), "splits": words.SPLITS, "leads": [str(lead) for lead in LEADS_S],
         "legend": charts.legend_of(rows, tuple(extras.zoo)), "level_colours": LEVEL_COLOURS,
         "examples": [card_of(example) for example in examples], **_cards(report, runs, levels),
-        "reasons": _reasons(report, runs), "zoo": extras.zoo, "closed_loop": extras.loop, "data_card": extras.data_card,
+        "reasons": _reasons(report), "zoo": extras.zoo, "closed_loop": extras.loop, "data_card": extras.data_card,
         "style": _environment().get_template("style.css").render()}
     path = os.path.join(folder, PAGE)
     text = _environment().get_template("page.html").render(context)
@@ -111,14 +110,12 @@ def _figures(report: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]], e
     return found
 
 
-def _reasons(report: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any] | None:
+def _reasons(report: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the section on why, and what would be needed; None where the evaluation was not explained."""
     found = report.get("reasons")
     if found is None:
         return None
-    known = {run.run_id: f"{float(run.columns['limit_bytes'][0]) / (1 << 20):.0f} MiB, bound {bound_of(run)}"
-             for run in runs}
-    return {**found, "sentences": reasons.sentences_of(found), "by_run": reasons.by_run(found, known),
+    return {**found, "sentences": reasons.sentences_of(found), "by_run": reasons.by_run(found),
             "false_alarms": reasons.coloured(found["false_alarms"]), "misses": reasons.coloured(found["misses"]),
             "says": {row["key"]: row for row in found["false_alarms"]},
             "says_missed": {row["key"]: row for row in found["misses"]}}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
+from oomguard.learn.evaluate.account import UNTOLD
 from oomguard.learn.evaluate.why import BETTER, LONGER, PHYSICAL, RIGHT, WORD
 from oomguard.learn.report.palette import DIM, INK, PAPER
 
@@ -77,20 +78,22 @@ def sentences_of(reasons: Mapping[str, Any]) -> list[dict[str, str]]:
     return found
 
 
-def by_run(reasons: Mapping[str, Any], known: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return a row per run that has a miss or a false alarm anywhere, those with most first.
-
-    Args:
-        reasons: of the report.
-        known: what is to be said of each run.
-    """
+def by_run(reasons: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a row per run that has a miss or a false alarm anywhere, those with most first."""
     points = len(reasons["points"])
     rows: dict[str, list[Counter[str]]] = {}
     for event in reasons["events"]:
         name = f"missed: {event['reason']}" if event["what"] == "miss" else event["reason"]
         rows.setdefault(event["run_id"], [Counter() for _ in range(points)])[event["point"]][name] += 1
-    return [{"run_id": run_id, "known": known.get(run_id, ""), "said": [_listed(each) for each in counts]}
+    return [{"run_id": run_id, "known": _known(reasons["runs"][run_id]), "said": [_listed(each) for each in counts]}
             for run_id, counts in sorted(rows.items(), key=lambda row: (-sum(map(Counter.total, row[1])), row[0]))]
+
+
+def _known(run: Mapping[str, Any]) -> str:
+    planned = [f"{run['kind']}: {run['shape']}"] if run["kind"] else []
+    cap = "hid its cap" if run["hides_cap"] else "" if run["bound"] == UNTOLD else f"told its cap ({run['bound']})"
+    phase = "told its phase" if run["tells_phase"] else ""
+    return ", ".join(part for part in (f"{run['limit_bytes'] / (1 << 20):.0f} MiB", *planned, cap, phase) if part)
 
 
 def _ceiling(found: Mapping[str, Any], quiet_h: float) -> dict[str, str]:

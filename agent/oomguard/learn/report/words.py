@@ -9,6 +9,9 @@ from oomguard.learn.evaluate.compare import HIDDEN, MODEL
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+DOMINANCE = "On or above every baseline in recall (30, 60, 120 s), false alarms and alarm time at once"
+A_QUARTER = "At most a quarter of the false alarms of the best baseline that reaches 85 % at 60 s"
+EXPLAINED = (DOMINANCE, A_QUARTER)      # with reasons, where they are not met
 WANTED_RATIO = 0.25         # of the best baseline's false alarms, at its recall
 LOST_MOST = 0.02            # of recall at 60 s, for the facts to be called a gain
 CHANCE_MARGIN = 0.05        # of a ROC area from 0.5
@@ -81,7 +84,7 @@ def verdicts(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     nearly = sum(row["at_once_within_one_event"] == row["points"] for row in judgement["dominance"].values())
     found, leaks = judgement["at_equal_recall"], report["leak_check"]
     answers = [{
-        "asks": "On or above every baseline in recall (30, 60, 120 s), false alarms and alarm time at once",
+        "asks": DOMINANCE,
         "is_met": all(beaten.values()),
         "says": f"at every point of {sum(beaten.values())} of {len(beaten)} baselines; within one kill and one false "
                 f"alarm of it, {nearly}"}]
@@ -94,7 +97,7 @@ def verdicts(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         "says": "ROC area " + ", ".join(f"{number(area)} {name.replace('_', ' ')}" for name, area in areas.items())
                 + "; chance is 0.50"})
     answers.append(_facts(report["gain_of_facts"]))
-    return answers
+    return [{**answer, "is_explained": answer["asks"] in EXPLAINED} for answer in answers]
 
 
 def _at_equal_recall(found: dict[str, Any]) -> dict[str, Any]:
@@ -102,8 +105,7 @@ def _at_equal_recall(found: dict[str, Any]) -> dict[str, Any]:
     says = f"“{name}” raises none there, or the model never reaches its recall" if ratio is None else (
         f"{number(ratio)} of those of “{name}” at {percent(found['of_baseline']['recall']['60'])} "
         f"({interval(found['interval'])})")
-    return {"asks": "At most a quarter of the false alarms of the best baseline that reaches 85 % at 60 s",
-            "is_met": ratio is not None and ratio <= WANTED_RATIO, "says": says}
+    return {"asks": A_QUARTER, "is_met": ratio is not None and ratio <= WANTED_RATIO, "says": says}
 
 
 def dominance_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
