@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from oomguard.measure import living
+from oomguard.ring import WINDOW_BYTES
 from oomguard.tell.client import ask
-from oomguard.window import WINDOW_BYTES
 from test_tick import cgroups
 
 TICKS, LONG_TICKS = 100_000, 1_000_000

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from oomguard import features, forest
-from oomguard import window as ring
+from oomguard import features, forest, ring
 from oomguard.forecast import Forecast
-from oomguard.window import Window, reference_push
+from oomguard.ring import reference_push
+from oomguard.window import Window
 from windows import plain_sample, random_facts, random_run
 
 _kernel = pytest.importorskip("oomguard._kernel", reason="installed without a C compiler")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oomguard import window as ring
+from oomguard import ring
 from oomguard.errors import WindowError
 from oomguard.window import Window
 from windows import LIMIT_BYTES, plain_sample, window_of

@@ -1,9 +1,9 @@
 /* numbers, push, features and forest walk: behaves exactly like the readable references, in about a microsecond.
  *
  *   numbers   sense.fields.reference_numbers
- *   push      window.reference_push     features  features.reference     walk  forest.reference_margins
+ *   push      ring.reference_push       features  features.reference     walk  forest.reference_margins
  *
- * Layout constants stand here and in window.py and forest.py; tests/test_kernel.py compares them. Sums are float64
+ * Layout constants stand here and in ring.py and forest.py; tests/test_kernel.py compares them. Sums are float64
  * in a stated order (four lanes per stretch between span edges), without contraction or fast-math, so that both sides
  * give the same bits. Native code does one thing and returns plain values; policy stays in Python.
  */
@@ -21,7 +21,7 @@
 #include <xmmintrin.h>
 #endif
 
-/* ---- the window (window.py) ---- */
+/* ---- the window (ring.py) ---- */
 
 enum { CAPACITY = 304, MAX_BLOCKS = CAPACITY - 1, HEADER_BYTES = 4096 };
 enum wide { T_S, PSI_SOME, PSI_FULL, REFAULTS, MAJOR_FAULTS, WIDE };

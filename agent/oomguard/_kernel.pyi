@@ -19,7 +19,7 @@ def numbers(fd: int, labels: tuple[bytes, ...], mark: bytes = b"", /) -> tuple[f
     """
 
 def push(window: Buffer, sample: Sample, segment: int, phase_id: float, /) -> bool:
-    """Add one sample to the ring: `window.reference_push`."""
+    """Add one sample to the ring: `ring.reference_push`."""
 
 def features(window: Buffer, facts: array[float], out: Buffer, /) -> None:
     """Write float32[FEATURES] into `out`: `features.reference_of`. Raises ValueError for an empty window."""

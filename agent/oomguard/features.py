@@ -12,7 +12,7 @@ from __future__ import annotations
 from array import array
 from math import log2, nan, sqrt
 
-from oomguard import window as ring
+from oomguard import ring
 from oomguard.kernel import HAS_KERNEL, native
 from oomguard.profile import BOUND_KINDS
 from oomguard.typed import TYPE_CHECKING, NamedTuple

@@ -134,7 +134,7 @@ def _by_net(rows: NDArray[np.float64], profile: Profile, net: Net) -> NDArray[np
 def _by_reference(
     rows: NDArray[np.float64], profile: Profile, forest: Forest | None, out: NDArray[Real],
 ) -> NDArray[Real]:
-    from oomguard.window import reference_push
+    from oomguard.ring import reference_push
 
     window, facts = Window.in_memory(), features.statics(profile)
     for at, column in enumerate(rows.T.tolist()):

@@ -21,7 +21,7 @@ from oomguard.record import journal as journals
 from oomguard.record import segments
 from oomguard.record.segments import Limits
 from oomguard.sense.machine import Machine
-from oomguard.window import WINDOW_BYTES
+from oomguard.ring import WINDOW_BYTES
 
 ticks, at_s = int(sys.argv[1]), 1000.0
 clock = lambda: at_s

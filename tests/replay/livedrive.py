@@ -15,9 +15,10 @@ from oomguard.notes import Notes
 from oomguard.record.silence import Silence
 from oomguard.replay.recording import Acted, RecordedRun
 from oomguard.replay.replay import Replayer, Setting
+from oomguard.ring import RELEASED_AT
 from oomguard.scorer import Scorer
 from oomguard.sense.sample import Sample
-from oomguard.window import RELEASED_AT, Window
+from oomguard.window import Window
 
 LOOK_S = 1e-6           # a look takes place so long after its tick
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from oomguard.clock import now_s
 from oomguard.errors import UsageError
+from oomguard.ring import CAPACITY, RELEASED_AT, SPAN_S, head_of, wide_of, word_of
 from oomguard.tell.wire import Message
 from oomguard.typed import TYPE_CHECKING
-from oomguard.window import CAPACITY, RELEASED_AT, SPAN_S, head_of, wide_of, word_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
