@@ -108,9 +108,9 @@ def test_forecast_never_falls_with_the_horizon() -> None:
 
 
 def test_abstains_on_short_and_gappy_windows() -> None:
-    """The model speaks from 10 s of window on, with three readings in the last 30 s; not before, not after a gap."""
+    """The model speaks from 5 s of window on, with three readings in the last 30 s; not before, not after a gap."""
     facts = features.statics(Profile())
-    long, short = window_of([1e8] * 11), window_of([1e8] * 10)
+    long, short = window_of([1e8] * 6), window_of([1e8] * 5)
     slow = window_of([1e8] * 4, cadence_s=10.0)
     gappy = window_of([1e8] * 31)
     gappy.push(plain_sample(75.0, 1e8))
@@ -121,7 +121,7 @@ def test_abstains_on_short_and_gappy_windows() -> None:
         assert model.score(gappy.buffer, facts) is None
         assert model.score(Window.in_memory().buffer, facts) is None
     assert forest.abstention(long.buffer) == ""
-    assert "9 s" in forest.abstention(short.buffer)
+    assert "4 s" in forest.abstention(short.buffer)
     assert "three" in forest.abstention(gappy.buffer)
 
 

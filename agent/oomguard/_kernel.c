@@ -612,11 +612,11 @@ static int is_familiar(const Forest *forest, const float *x)
     return !strange;
 }
 
-/* The model speaks from 10 s of window on, and when the last 30 s hold at least three blocks (a cadence of 10 s does). */
+/* The model speaks from 5 s of window on, and when the last 30 s hold at least three blocks (a cadence of 10 s does). */
 static int is_long_enough(const struct view *view)
 {
     if (view->blocks < 3) return 0;
-    return age_of(view, view->blocks - 1) >= 10.0 && age_of(view, 2) <= 30.0;
+    return age_of(view, view->blocks - 1) >= 5.0 && age_of(view, 2) <= 30.0;
 }
 
 /* Ask for memory early: the columns that are summed come from it all at once, not line after line. */

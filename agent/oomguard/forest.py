@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HORIZONS_S = (60, 120, 180, 240, 300)
-MIN_WINDOW_S = 10.0         # since the run, its constraint or a release began; as in _kernel.c
+MIN_WINDOW_S = 5.0          # since the run, its constraint or a release began; as in _kernel.c
 CLASSES = len(HORIZONS_S) + 1       # no kill within 300 s, then within 300, 240, 180, 120, 60 s
 MAX_BYTES = 16 << 20
 MAX_DEPTH, MAX_TREES, TOGETHER, MAX_KNOTS = 10, 4096, 8, 16

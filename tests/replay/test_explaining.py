@@ -116,7 +116,7 @@ def test_without_a_forecast_the_reason_and_the_plain_levels_are_told(replayer, r
     """Too young a window, no model at all, and a feature out of range: each reason in words."""
     run = runs["000-redis-leak-256"]
     young = text(explain(replayer, run, Wanted(at_s=5.0)))
-    assert "none: the window holds 4 s, the model needs 10" in young
+    assert "none: the window holds 4 s, the model needs 5" in young
     bare = text(explain(Replayer(Setting(PLAN)), run, Wanted()))
     assert "none: no model" in bare
     assert "the plain levels hold, by headroom: 1 at 30 %" in bare

@@ -66,13 +66,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from oomguard.learn.bundle.make import train, write_bundle, write_shipped
+    from oomguard.learn.bundle.make import write_bundle, write_shipped
     from oomguard.learn.zoo.recipe import read_recipe
     from oomguard.trust import bundle
 
     recipe = read_recipe(args.recipe)
     begun_s = time.monotonic()
-    trained = train(recipe, _progress)
+    trained = _measured(recipe)
     digest = write_bundle(trained, recipe, args.out)
     if os.path.realpath(args.out) == os.path.realpath(bundle.shipped_folder()):
         write_shipped(digest, os.path.join(os.path.dirname(os.path.abspath(bundle.__file__)), "shipped.py"))
@@ -86,14 +86,24 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from oomguard.learn.bundle.make import train
     from oomguard.learn.zoo.recipe import read_recipe
 
     recipe = read_recipe(args.recipe)
-    trained = train(recipe, _progress)
+    trained = _measured(recipe)
     _keep(args.out, trained, recipe)
     _print_report(trained.report, as_json=args.json)
     return 0
+
+
+def _measured(recipe: Recipe) -> Trained:
+    """Train and measure in every split, and say of each miss and false alarm why it was."""
+    from oomguard.learn.bundle.make import train
+    from oomguard.learn.evaluate.explain import explain
+    from oomguard.learn.lab.planned import planned_of
+
+    trained = train(recipe, _progress)
+    explain(trained.report, trained.runs, trained.systems, planned_of(recipe.recordings))
+    return trained
 
 
 def _keep(folder: str | None, trained: Trained, recipe: Recipe) -> None:

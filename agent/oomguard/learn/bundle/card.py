@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from oomguard.forest import MIN_WINDOW_S
 from oomguard.learn.protocol.events import LEADS_S
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ Leave one program out:
 
 95 % intervals of oomguard (bootstrap over programs): recall 60 s ahead {recall_60}, 120 s ahead {recall_120},
 false alarms/h {false_alarms_per_hour}, share of quiet time in alarm {alarm_time_ratio}.
-A forecast was given in {spoken} of each run's time (never in its first 10 s).
+A forecast was given in {spoken} of each run's time (never in its first {first} s).
 
 {beside}
 
@@ -122,7 +123,8 @@ def _measured(recipe: Recipe, report: dict[str, Any]) -> str:
         miss=recipe.levels.miss_to_false_alarm, kills_per_h=recipe.levels.field_kills_per_h,
         by_program=table_of(report["systems"]), by_run=table_of(report["systems_by_run"]), programs=programs,
         by_device_type=f"Leave one device type out:\n\n{table_of(by_type)}\n\n" if by_type else "",
-        spoken=_percent(ours["operating_point"]["forecast_time_ratio"]), folds=recipe.evaluation.folds_by_run,
+        first=f"{MIN_WINDOW_S:g}", spoken=_percent(ours["operating_point"]["forecast_time_ratio"]),
+        folds=recipe.evaluation.folds_by_run,
         beside=_beside(report["judgement"]["by_program"]["oomguard"]), cadences=cadences,
         calibration=f"expected calibration error {calibration}", **intervals)
 
