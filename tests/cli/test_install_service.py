@@ -46,8 +46,8 @@ def test_an_image_gets_units_users_and_settings(tmp_path: Path, called: list[str
     assert {"etc/oomguard/oomguard.yaml", "etc/oomguard/device.yaml", "etc/sysusers.d/oomguard.conf",
             "etc/tmpfiles.d/oomguard.conf"} <= set(files(tmp_path))
     assert called == [
-        f"systemd-sysusers --root={tmp_path} /etc/sysusers.d/oomguard.conf",
-        f"systemd-tmpfiles --root={tmp_path} --create /etc/tmpfiles.d/oomguard.conf",
+        f"systemd-sysusers --root={tmp_path} oomguard.conf",
+        f"systemd-tmpfiles --root={tmp_path} --create oomguard.conf",
         f"systemctl --root={tmp_path} enable {' '.join(install_service.STARTED)}"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ GUARD, HOOKS = DEPLOY / "oomguard.service", DEPLOY / "oomguard-hooks.service"
 EXPOSURE_MOST = {"oomguard.service": 1.0, "oomguard-hooks.service": 2.0}
 
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="not root")
 
 
 def setting(path: Path, name: str) -> list[str]:
@@ -119,3 +121,15 @@ def test_the_settings_that_are_given_check() -> None:
     assert (plan.targets, plan.plain_headroom_ratios, plan.cadence_s, plan.model) == (
         default.targets, default.plain_headroom_ratios, default.cadence_s, default.model)
     assert plan.profile.device_type == "generic"
+
+
+@needs_systemd
+@needs_root
+def test_systemds_own_tools_set_up_an_image(tmp_path: Path) -> None:
+    """`install --root` for real: users, the folder for keys, and what starts at boot are in the image."""
+    (tmp_path / "etc").mkdir()
+    assert cli.main(["install", "--systemd", "--root", str(tmp_path), "--python", "/opt/oomguard/bin/python3"]) == 0
+    users = [line.split(":")[0] for line in (tmp_path / "etc/passwd").read_text().splitlines()]
+    assert {"oomguard", "oomguard-hooks"} <= set(users)
+    assert (tmp_path / "etc/oomguard/keys").is_dir()
+    assert (tmp_path / "etc/systemd/system/multi-user.target.wants/oomguard.service").is_symlink()

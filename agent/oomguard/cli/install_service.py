@@ -44,8 +44,9 @@ def install(site: Site, python: str) -> None:
     for path, name in SETTINGS.items():
         site.give(path, shipped(name))
     at_root = () if site.root == "/" else (f"--root={site.root}",)
-    site.call("systemd-sysusers", *at_root, SYSUSERS)
-    site.call("systemd-tmpfiles", *at_root, "--create", TMPFILES)
+    # By name: systemd 252 looks for a path outside of the root.
+    site.call("systemd-sysusers", *at_root, os.path.basename(SYSUSERS))
+    site.call("systemd-tmpfiles", *at_root, "--create", os.path.basename(TMPFILES))
     site.call("systemctl", *at_root, "enable", *STARTED)
     if site.is_running:
         _start(site, has_changed)
