@@ -18,6 +18,7 @@ from oomguard.act.release import (
     look_again,
     needed_bytes,
     rise_bytes,
+    spared_bytes,
 )
 from oomguard.decide.plan import Release
 
@@ -105,6 +106,13 @@ def test_horizon_is_latency_and_cooldown() -> None:
     assert horizon_s(hook, 30) == 35
     hook.record(Outcome("cache", True, math.nan, 0.5), 1)
     assert horizon_s(hook, 30) == 30.5
+
+
+def test_horizon_of_a_slow_hook_is_two_of_its_latencies() -> None:
+    """A hook slower than the cooldown: a next release begins when this one is over, and gives a latency later."""
+    hook = make("cache")
+    hook.record(Outcome("cache", True, math.nan, 20.0), 1)
+    assert horizon_s(hook, 15) == 40.0
 
 
 anything = st.floats(allow_nan=True, allow_infinity=True)
@@ -248,6 +256,17 @@ def test_known_yields_that_suffice_are_used(hooks: list[Hook], needed: int) -> N
 
 
 # look again, helped
+
+def test_growth_that_stops_is_spared() -> None:
+    """A leak of 1 MB a second that stands still for 5 s after a release: no headroom came, but 5 MB were spared."""
+    assert spared_bytes([*leak(1e6, 60), *((59.0 + s, leak(1e6, 60)[-1][1]) for s in range(1, 6))], 59.0) == 5e6
+
+
+@pytest.mark.parametrize("history", [leak(1e6, 65), [(float(s), 80e6) for s in range(65)], [(0.0, 1.0)], []])
+def test_growth_that_goes_on_or_never_was_spares_nothing(history: list[tuple[float, float]]) -> None:
+    """A leak that goes on as before, no leak at all, and too little to tell: nothing was spared."""
+    assert spared_bytes(history, 59.0) == 0.0
+
 
 def test_look_again_cancels_only_what_came_back_by_itself() -> None:
     """Memory that returned covers the request or it does not; unknown counts as not."""

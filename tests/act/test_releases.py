@@ -284,6 +284,19 @@ def test_a_lie_is_told_as_a_warning() -> None:
     assert scene.last()["severity"] == "warning" and "claimed" in scene.last()["why"]
 
 
+@pytest.mark.parametrize(("stops", "severity"), [(True, "notice"), (False, "warning")])
+def test_memory_that_is_freed_inside_is_no_lie(stops: bool, severity: str) -> None:
+    """A heap that stands still where it grew by 2 MiB a second keeps what was freed; one that grows on does not."""
+    scene = Scene(hook())
+    for t_s in range(20):
+        scene.see(float(t_s), (100 - 2 * t_s) * MIB)
+    scene.begin(Action("cache", ALL))
+    scene.finish(freed_bytes=40 * MIB, t_s=19.5)
+    for t_s in range(20, 24):
+        scene.see(float(t_s), (62 if stops else 100 - 2 * t_s) * MIB)
+    assert scene.last()["severity"] == severity and scene.last()["freed_bytes"] == 0.0
+
+
 def test_samples_of_another_constraint_do_not_measure() -> None:
     """Its headroom is another quantity: nothing is known of what was freed, and nothing is learned."""
     only = hook()

@@ -18,6 +18,7 @@ from oomguard.decide.rule_parts import PROFILE_KEYS, SIGNALS
 from oomguard.decide.rule_when import KEYS as WHEN_KEYS
 from oomguard.decide.rules import KEYS, RULE_KEYS, load_rules, parse_rules, shipped_pack, undeclared_hooks
 from oomguard.decide.view import View
+from oomguard.forecast import Forecast
 
 FOLDER = os.path.dirname(shipped_pack())
 PACKS = sorted(name.removesuffix(".yaml") for name in os.listdir(FOLDER) if name.endswith(".yaml"))
@@ -69,8 +70,8 @@ def run_default(level, used_bytes, ticks=4):
 
 
 def test_the_default_pack_asks_for_what_will_be_needed_from_level_2_on():
-    """After three readings at level 2; never at level 1."""
-    assert run_default(2, 50.0) == [None, None, ("any", Release("needed")), None]
+    """After two readings at level 2; never at level 1."""
+    assert run_default(2, 50.0) == [None, ("any", Release("needed")), None, None]
     assert run_default(1, 50.0, ticks=60) == [None] * 60
 
 
@@ -83,8 +84,21 @@ def test_the_default_pack_asks_for_everything_above_97_percent():
 def test_the_default_pack_asks_for_everything_at_level_5_above_90_percent():
     """At the second reading of that level; with more than a tenth free what is needed will do."""
     assert run_default(5, 90.1, ticks=2) == [None, ("any", Release("all"))]
-    assert run_default(5, 90.0) == [None, None, ("any", Release("needed")), None]
-    assert run_default(4, 90.1) == [None, None, ("any", Release("needed")), None]
+    assert run_default(5, 90.0) == [None, ("any", Release("needed")), None, None]
+    assert run_default(4, 90.1) == [None, ("any", Release("needed")), None, None]
+
+
+@pytest.mark.parametrize(("p300", "used_bytes", "expected"), [
+    (0.11, 41.0, [None, ("any", Release("needed")), None]), (0.09, 99.0 - 3, [None] * 3), (0.9, 39.0, [None] * 3)])
+def test_the_default_pack_is_on_the_watch_from_one_chance_in_ten_on(p300, used_bytes, expected):
+    """Two readings with more than 40 % used; with less chance of a kill, or more room, it is not."""
+    plan = load_rules(shipped_pack())
+    decider, state = decider_for(plan, "system"), [0.0] * STATE_SLOTS
+    forecast = Forecast(0.0, 0.0, 0.0, 0.0, p300)
+    views = (View(50.0 + t, 0, forecast, limit_bytes=100.0, used_bytes=used_bytes, headroom_bytes=100.0 - used_bytes)
+             for t in range(3))
+    decisions = [decider.decide(view, state) for view in views]
+    assert [decision and decision.actions[0] for decision in decisions] == expected
 
 
 @pytest.mark.parametrize("pack", ["default", "kiosk", "edge"])

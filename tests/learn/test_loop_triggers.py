@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from oomguard.decide.view import View
 from oomguard.errors import UsageError
+from oomguard.forecast import Forecast
 from oomguard.learn.evaluate.baselines import slope_per_s
 from oomguard.learn.lab.loop.triggers import (
     ARMS,
@@ -16,6 +18,7 @@ from oomguard.learn.lab.loop.triggers import (
     NONE,
     OOMGUARD,
     THRESHOLDS,
+    Seen,
     Trigger,
     condition_in_words,
     condition_of,
@@ -88,9 +91,9 @@ def test_line_is_silent_where_nothing_grows() -> None:
 
 
 def test_oomguard_has_plain_levels_before_the_forest_speaks() -> None:
-    """Under 30 s of window, 21 % of headroom is silent and 19 % (level 2) asks."""
-    assert fired_at(OOMGUARD, [0.79] * 12) == []
-    assert fired_at(OOMGUARD, [0.81] * 12) == [2]
+    """In the first seconds of a window, 21 % of headroom is silent and 19 % (level 2) asks."""
+    assert fired_at(OOMGUARD, [0.79] * 4) == []
+    assert fired_at(OOMGUARD, [0.81] * 4) == [1]
 
 
 def test_oomguard_scores_by_the_forest_later() -> None:
@@ -105,9 +108,21 @@ def test_nobody_asks_while_a_release_is_in_flight() -> None:
 
 
 def test_all_arms_share_the_debounce() -> None:
-    """Every condition must hold for as long as the shipped rule's."""
-    assert {condition_of(arm, POLICY).for_s for arm in ARMS if arm != NONE} == {2.0}
-    assert condition_in_words(POLICY) == "level at least 2 until 0, for 2 s"
+    """Every condition must hold for as long as each part of the shipped rule's."""
+    parts = [part for arm in ARMS if arm != NONE
+             for part in (condition_of(arm, POLICY).parts or [condition_of(arm, POLICY)])]
+    assert {part.for_s for part in parts} == {1.0}
+    assert condition_in_words(POLICY) == (
+        "any of (level at least 2 until 0, for 1 s; "
+        "all of (headroom below 0.6; probability above 0.1 within 300 s), for 1 s)")
+
+
+@pytest.mark.parametrize(("arm", "has_forecast", "expected"), [
+    ("threshold-80", False, False), (LINEAR, False, True), (OOMGUARD, True, True), (OOMGUARD, False, False)])
+def test_what_is_foreseen_may_wait(arm: str, has_forecast: bool, expected: bool) -> None:
+    """The line and a forecast foresee a kill, so what they ask for waits until it is due; what is full does not."""
+    forecast = Forecast(0.1, 0.2, 0.3, 0.4, 0.5) if has_forecast else None
+    assert Trigger(arm, POLICY, None, Profile()).may_wait(Seen(View(0.0, 2), forecast, 2)) is expected
 
 
 def test_no_condition_for_no_guard() -> None:

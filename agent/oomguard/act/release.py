@@ -24,13 +24,18 @@ class LastRelease(NamedTuple):
     helped: bool
 
 
-def horizon_s(hook: Hook, lasts_s: float) -> float:
-    """Return how far ahead a release has to look that is to last so long: the hook's latency more.
-
-    While that is unknown, its deadline stands for it; a hook that is called in the loop never blocks.
-    """
+def latency_s(hook: Hook) -> float:
+    """Return how long a hook takes: as measured, else its deadline; one that is called in the loop never blocks."""
     unknown_s = 0.0 if hook.executor == "inline" else hook.deadline_s
-    return (hook.latency_s if hook.latency_s == hook.latency_s else unknown_s) + lasts_s
+    return hook.latency_s if hook.latency_s == hook.latency_s else unknown_s
+
+
+def horizon_s(hook: Hook, cooldown_s: float) -> float:
+    """Return for how long what is asked for now has to last: until a next release has given.
+
+    That begins when the rule may act again and this one is over, whichever is later, and takes as long again.
+    """
+    return latency_s(hook) + max(latency_s(hook), cooldown_s)
 
 
 def needed_bytes(
@@ -159,6 +164,24 @@ def _spread(order: list[Hook], wanted: int) -> list[tuple[Hook, int]]:
 def helped(asked_bytes: float, freed_bytes: float, is_ok: bool) -> bool:
     """Return whether a release helped, by what was measured. What failed or was not measured did not."""
     return is_ok and freed_bytes > 0 and freed_bytes >= HELPED_RATIO * asked_bytes
+
+
+def spared_bytes(history: Sequence[Moment], asked_t_s: float, released: Iterable[Moment] = ()) -> float:
+    """Return how much less headroom fell since a release was asked for than it did in as long before (q80); at least 0.
+
+    A JVM or an allocator keeps what is freed inside it: no headroom comes back, but growth stops until that is used up.
+
+    Args:
+        history: (t_s, headroom_bytes), oldest first, up to now.
+        asked_t_s: when the release was asked for.
+        released: (t_s, freed_bytes) of releases before it: what they gave back is no fall in demand.
+    """
+    before = [moment for moment in history if moment[0] <= asked_t_s]
+    if not before:
+        return 0.0
+    (then_t_s, then_bytes), (t_s, headroom_bytes) = before[-1], history[-1]
+    spared = rise_bytes(before, t_s - then_t_s, released) - (then_bytes - headroom_bytes)
+    return max(spared, 0.0) if math.isfinite(spared) else 0.0
 
 
 def look_again(headroom_before_bytes: float, headroom_now_bytes: float, requested_bytes: float) -> bool:

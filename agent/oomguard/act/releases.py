@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from oomguard.act.hooks import Hook, Outcome, Request
+from oomguard.act.hooks import LIE_BELOW_RATIO, Hook, Outcome, Request
 from oomguard.act.measure import Measurement
 from oomguard.act.release import (
     LastRelease,
     choose,
     helped,
     horizon_s,
+    latency_s,
     left_to_ask_bytes,
     look_again,
     needed_bytes,
+    spared_bytes,
 )
 from oomguard.act.runner import Runner
 from oomguard.clock import now_s
@@ -30,7 +32,10 @@ if TYPE_CHECKING:
     from oomguard.record.silence import Silence
 
 REMEMBERED = 64             # releases whose yield is taken out of the rise of demand
-DUE_S = 3.0                 # memory comes back over some ticks after a hook has ended (act/measure.py)
+# What may wait begins so long before it must have given: memory comes back over 3 s after a hook has ended
+# (act/measure.py), and a burst of which the window's q80 says little is seen a tick or two late. With hooks of 2 s, 3 s
+# lost twice as many lives in the closed loop's curves as 5 s did, and 8 s as many (24 seeds; docs/learn.md).
+DUE_S = 5.0
 
 Tell = Callable[..., None]  # (event, severity, **fields)
 Facts = Callable[[], tuple[str, tuple[int, ...], str]]      # the target's name, its processes, its cgroup
@@ -146,7 +151,8 @@ class Releases:
         if any(action.release.kind != "needed" for action in decision.actions):
             return True
         hooks = [hook for hook in self.hooks for action in decision.actions if hook.answers_to(action.hook)]
-        return not hooks or self._needed_bytes(hooks, DUE_S, sample, self._window.headroom_history()) > 0
+        ahead_s = DUE_S + max((latency_s(hook) for hook in hooks), default=0.0)
+        return not hooks or self._needed_bytes(hooks, ahead_s, sample, self._window.headroom_history()) > 0
 
     def _carry_out(self, waiting: Waiting, sample: Sample) -> None:
         decision, cooldown_s, level, look, _until_t_s = waiting
@@ -154,7 +160,8 @@ class Releases:
         history, is_wanted = self._window.headroom_history(), False
         for action in decision.actions:
             hooks = [hook for hook in self.hooks if hook.answers_to(action.hook)]
-            needed = self._needed_bytes(hooks, cooldown_s, sample, history)
+            ahead_s = max((horizon_s(hook, cooldown_s) for hook in hooks), default=cooldown_s)
+            needed = self._needed_bytes(hooks, ahead_s, sample, history)
             if needed or action.release.kind != "needed":
                 is_wanted = True
                 self._queue.extend(Asked(hook, bytes_, action.release, decision, level, sample.constraint)
@@ -168,10 +175,9 @@ class Releases:
         self._start_next(sample, look)
 
     def _needed_bytes(
-        self, hooks: list[Hook], lasts_s: float, sample: Sample, history: list[tuple[float, float]],
+        self, hooks: list[Hook], ahead_s: float, sample: Sample, history: list[tuple[float, float]],
     ) -> int:
-        """Return how much these hooks have to give so that it lasts so long; 0 for nothing."""
-        ahead_s = max((horizon_s(hook, lasts_s) for hook in hooks), default=lasts_s)
+        """Return how much these hooks have to give for what comes in so long; 0 for nothing."""
         least_bytes = min((hook.minimum_bytes for hook in hooks), default=0)
         needed = needed_bytes(history, sample.headroom_bytes, sample.limit_bytes, ahead_s, least_bytes,
                               self._critical_ratio, self._released)
@@ -252,10 +258,11 @@ class Releases:
         if asked is None or asked.outcome is None or asked.measurement is None:
             return
         freed_bytes = NAN if self._is_dry_run else asked.measurement.freed_bytes()
-        lie = ""
+        lie, shown_bytes = "", freed_bytes
         if asked.outcome.ok and not self._is_dry_run:
-            lie = asked.hook.measured(asked.bytes, asked.outcome.freed_bytes, freed_bytes, now_s())
-        self._last = LastRelease(asked.hook.name, helped(asked.bytes, freed_bytes, asked.outcome.ok))
+            shown_bytes = max(freed_bytes, spared_bytes(self._window.headroom_history(), asked.t_s, self._released))
+            lie = self._judge(asked, asked.outcome.freed_bytes, freed_bytes, shown_bytes)
+        self._last = LastRelease(asked.hook.name, helped(asked.bytes, shown_bytes, asked.outcome.ok))
         if freed_bytes == freed_bytes:
             self._released.append((asked.t_s, freed_bytes))
             self.bytes_total += freed_bytes
@@ -268,6 +275,14 @@ class Releases:
                    requested_bytes="all" if asked.is_all else asked.bytes, freed_bytes=freed_bytes,
                    claimed_bytes=asked.outcome.freed_bytes, duration_s=asked.outcome.duration_s, ok=asked.outcome.ok,
                    why=lie or asked.outcome.why or None)
+
+    def _judge(self, asked: Asked, claimed_bytes: float, freed_bytes: float, shown_bytes: float) -> str:
+        """Tell the hook what it gave; return what is wrong with its claim, or "".
+
+        A claim is left alone where growth stopped instead: the samples contradict it no more than they bear it out.
+        """
+        is_inside = freed_bytes < LIE_BELOW_RATIO * claimed_bytes <= shown_bytes
+        return asked.hook.measured(asked.bytes, NAN if is_inside else claimed_bytes, freed_bytes, now_s())
 
     def close(self) -> None:
         """Report what is still being measured."""

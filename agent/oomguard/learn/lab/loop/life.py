@@ -181,7 +181,10 @@ class Life:
         self._releases.see(sample, seen.level)
         decision = trigger.decider.decide(seen.view, self._window.state, is_busy=self._releases.is_busy)
         if decision is not None:
-            self._releases.begin(decision, trigger.cooldown_s, sample, seen.level, self._look)
+            self._releases.begin(decision, trigger.cooldown_s, sample, seen.level, self._look,
+                                 may_wait=trigger.may_wait(seen))
+        else:
+            self._releases.tend(sample)
 
     def _released(self) -> list[tuple[float, float]]:
         return [(each.done_s, each.dropped_bytes) for each in self.evictions if each.dropped_bytes > 0]

@@ -133,7 +133,8 @@ def results_of(trials: Mapping[str, dict[str, Any]], cases: Sequence[Case], sett
 def _protocol(policy: Policy, setting: Setting, model_id: str) -> dict[str, Any]:
     return {
         "averted": f"alive at {setting.lives:g} times the unguarded life of the same case",
-        "release": f"needed, critical ratio 0.9, cooldown {policy.rule.cooldown_s:g} s, one in flight, the same in all",
+        "release": f"needed, critical ratio 0.9, cooldown {policy.rule.cooldown_s:g} s, one in flight, the same in all "
+                   "arms; what was foreseen, by the line or by a forecast, waits until it is due",
         "debounce_s": policy.debounce_s, "oomguard": condition_in_words(policy), "model": model_id,
         "linear": f"least squares over {LINE_SPAN_S:g} s, releases taken out, reaches the limit within "
                   f"{LINE_WITHIN_S:g} s",

@@ -1,8 +1,9 @@
 """The arms of the closed loop: when a release is asked for. How much, and how often, is the device's own.
 
 An arm is one condition of a rule, in the words of rules, and what is read for it. All conditions have the debounce of
-the shipped default pack's rule, whose condition oomguard's arm takes over as it stands (level 2: a kill within four
-minutes, until level 0; levels by the forest, or plain ones by headroom where it abstains, as before 30 s).
+the shipped default pack's rule, whose condition oomguard's arm takes over as it stands (level 2, until level 0, or
+some chance of a kill; levels by the forest, or plain ones by headroom where it abstains). As on the device, a release
+that was foreseen waits until it is due: those of the line and of oomguard's forecasts, not those of a threshold.
 """
 
 from __future__ import annotations
@@ -137,6 +138,13 @@ class Trigger:
                     sample.headroom_bytes, sample.available_bytes)
         return Seen(view, forecast, level)
 
+    def may_wait(self, seen: Seen) -> bool:
+        """Return whether what is needed is asked for only once it is due: where a kill is foreseen, as guard.py has it.
+
+        The line foresees one as well as a forecast does. A threshold foresees nothing: memory is low, and it asks.
+        """
+        return self.arm == LINEAR or (self.arm == OOMGUARD and seen.forecast is not None)
+
     def release(self) -> None:
         """Let the window go."""
         self._scorer.release()
@@ -169,6 +177,11 @@ def condition_in_words(policy: Policy) -> str:
 
 def _in_words(when: Condition) -> str:
     if when.parts:
-        return f"{when.test} of ({'; '.join(map(_in_words, when.parts))})"
+        return f"{when.test} of ({'; '.join(map(_in_words, when.parts))})" + _lasting(when)
+    within = f" within {when.within_s:g} s" if when.within_s else ""
     until = f" until {when.until:g}" if when.until is not None else ""
-    return f"{when.test.replace('_', ' ')} {when.value:g}{until}, for {when.for_s:g} s"
+    return f"{when.test.replace('_', ' ')} {when.value:g}{within}{until}" + _lasting(when)
+
+
+def _lasting(when: Condition) -> str:
+    return f", for {when.for_s:g} s" if when.for_s else ""
