@@ -65,7 +65,7 @@ LIMITS = """\
   than a service's, and growth from the start is most of them: rates per hour are above those of a long-running one.
 - Kills without an alarm 60 s ahead, by what the memory did in the five minutes before: {missed}.
 - False alarms, by what came after: {wrong}.
-- In the first 30 s of a run the plain levels hold, and alarm on whatever stands above 70 % of its limit.
+- In the first {first} s of a run the plain levels hold, and alarm on whatever stands above 70 % of its limit.
 - Run age and missing values alone give a ROC area of {leaks}, where 0.50 is chance. Far from it on either side, the
   recordings tell the outcome by how they were made. The model is given neither.
 - Probabilities are calibrated to the mix it was trained on, in which kills are far commoner than in the field.
@@ -149,7 +149,7 @@ def _limits(report: dict[str, Any]) -> str:
     missed = Counter(event["shape"] for event in account["misses"] if 60 in event["missed_leads_s"])
     wrong = Counter(event["came"] for event in account["false_alarms"])
     leaks = ", ".join(f"{row['roc_auc']:.2f} {name.replace('_', ' ')}" for name, row in report["leak_check"].items())
-    return LIMITS.format(hours=hours, least=3 / hours if hours else 0.0, leaks=leaks, missed=_counted(missed),
+    return LIMITS.format(first=f"{MIN_WINDOW_S:g}", hours=hours, least=3 / hours if hours else 0.0, leaks=leaks, missed=_counted(missed),
                          wrong=_counted(wrong))
 
 
