@@ -149,8 +149,8 @@ def _limits(report: dict[str, Any]) -> str:
     missed = Counter(event["shape"] for event in account["misses"] if 60 in event["missed_leads_s"])
     wrong = Counter(event["came"] for event in account["false_alarms"])
     leaks = ", ".join(f"{row['roc_auc']:.2f} {name.replace('_', ' ')}" for name, row in report["leak_check"].items())
-    return LIMITS.format(first=f"{MIN_WINDOW_S:g}", hours=hours, least=3 / hours if hours else 0.0, leaks=leaks, missed=_counted(missed),
-                         wrong=_counted(wrong))
+    return LIMITS.format(first=f"{MIN_WINDOW_S:g}", hours=hours, least=3 / hours if hours else 0.0, leaks=leaks,
+                         missed=_counted(missed), wrong=_counted(wrong))
 
 
 def _counted(kinds: Counter[str]) -> str:
