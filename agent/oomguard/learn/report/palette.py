@@ -15,6 +15,7 @@ THEMED = {INK: "var(--ink)", DIM: "var(--dim)", RULE: "var(--rule)", PAPER: "var
 
 _LINES = {
     "linear 30 s": "#f3c18b", "linear 60 s": "#eda85c", "linear 120 s": "#e08a2e", "linear 300 s": "#b96a16",
+    "linear 120 s, kept": "#e08a2e", "linear 300 s, kept": "#b96a16",
     "EMA slope": "#9a6b4b", "level threshold": "#8a94a3", "per-type threshold": "#5d6b7a", "level 0.80": "#a7b0bc",
     "level 0.90": "#6f7b8a", "PSI rule": "#b04fb0", "earlyoom's rule": "#2aa198", "constant": "#b3122b",
     "never": "#52606d"}
@@ -33,4 +34,4 @@ def colour_of(system: str, zoo: tuple[str, ...] = ()) -> str:
 
 def is_dashed(system: str) -> bool:
     """Whether a system's line is dashed: what is a variant of its neighbour."""
-    return system.startswith("oomguard,") or system == "per-type threshold"
+    return system.startswith("oomguard,") or system.endswith(", kept") or system == "per-type threshold"
