@@ -297,6 +297,20 @@ def test_memory_that_is_freed_inside_is_no_lie(stops: bool, severity: str) -> No
     assert scene.last()["severity"] == severity and scene.last()["freed_bytes"] == 0.0
 
 
+def test_what_grows_into_memory_freed_inside_is_demand() -> None:
+    """After 40 MiB freed inside a heap that then stood still, a next release is asked for what really came in."""
+    scene = Scene(hook())
+    for t_s in range(20):
+        scene.see(float(t_s), (100 - 2 * t_s) * MIB)
+    scene.begin(Action("cache", ALL))
+    scene.finish(freed_bytes=40 * MIB, t_s=19.5)
+    for t_s in range(20, 40):
+        scene.see(float(t_s), 62 * MIB)
+    scene.now = scene.sample(40.0, 30 * MIB)
+    scene.begin(Action("cache", NEEDED))
+    assert scene.runner.orders[-1][1].needed_bytes >= 40 * MIB
+
+
 def test_samples_of_another_constraint_do_not_measure() -> None:
     """Its headroom is another quantity: nothing is known of what was freed, and nothing is learned."""
     only = hook()

@@ -258,13 +258,10 @@ class Releases:
         if asked is None or asked.outcome is None or asked.measurement is None:
             return
         freed_bytes = NAN if self._is_dry_run else asked.measurement.freed_bytes()
-        lie, shown_bytes = "", freed_bytes
-        if asked.outcome.ok and not self._is_dry_run:
-            shown_bytes = max(freed_bytes, spared_bytes(self._window.headroom_history(), asked.t_s, self._released))
-            lie = self._judge(asked, asked.outcome.freed_bytes, freed_bytes, shown_bytes)
+        lie, given_bytes, shown_bytes = self._judge(asked, asked.outcome, freed_bytes)
         self._last = LastRelease(asked.hook.name, helped(asked.bytes, shown_bytes, asked.outcome.ok))
         if freed_bytes == freed_bytes:
-            self._released.append((asked.t_s, freed_bytes))
+            self._released.append((asked.t_s, given_bytes))
             self.bytes_total += freed_bytes
         if not self._is_dry_run:
             self._recorder.acted(asked.record, freed_bytes, asked.over_s - asked.t_s)
@@ -276,13 +273,19 @@ class Releases:
                    claimed_bytes=asked.outcome.freed_bytes, duration_s=asked.outcome.duration_s, ok=asked.outcome.ok,
                    why=lie or asked.outcome.why or None)
 
-    def _judge(self, asked: Asked, claimed_bytes: float, freed_bytes: float, shown_bytes: float) -> str:
-        """Tell the hook what it gave; return what is wrong with its claim, or "".
+    def _judge(self, asked: Asked, outcome: Outcome, freed_bytes: float) -> tuple[str, float, float]:
+        """Tell the hook what it gave; return what is wrong with its claim, what it gave, and what it did.
 
-        A claim is left alone where growth stopped instead: the samples contradict it no more than they bear it out.
+        Where growth stopped instead, it was freed inside the app, and the samples do not contradict the claim. What
+        then grows into it is demand that takes no headroom: so the claim counts as given, as if it had come back.
         """
+        claimed_bytes = outcome.freed_bytes
+        if not outcome.ok or self._is_dry_run:
+            return "", freed_bytes, freed_bytes
+        shown_bytes = max(freed_bytes, spared_bytes(self._window.headroom_history(), asked.t_s, self._released))
         is_inside = freed_bytes < LIE_BELOW_RATIO * claimed_bytes <= shown_bytes
-        return asked.hook.measured(asked.bytes, NAN if is_inside else claimed_bytes, freed_bytes, now_s())
+        lie = asked.hook.measured(asked.bytes, NAN if is_inside else claimed_bytes, freed_bytes, now_s())
+        return lie, claimed_bytes if is_inside else freed_bytes, shown_bytes
 
     def close(self) -> None:
         """Report what is still being measured."""
