@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -76,6 +77,16 @@ def test_a_mistake_of_ours_is_70_and_shows_where(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(cli.verb_module("status"), "run", lambda args: raise_(ZeroDivisionError("oh")))
     assert cli.main(["status"]) == 70
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["explain", "replay"])
+def test_a_library_that_is_not_installed_is_named(verb: str, tmp_path: Path) -> None:
+    """On a device without numpy the verbs that read recordings say what they want: exit code 2, no traceback."""
+    argv = [verb, str(tmp_path)]
+    code = f"import sys; sys.modules['numpy'] = None; from oomguard.cli import main; sys.exit(main({argv!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (
+        2, f"oomguard: {verb} needs numpy: {cli.LIBRARIES['numpy']}\n")
 
 
 def test_only_the_verb_that_runs_is_imported() -> None:

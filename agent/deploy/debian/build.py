@@ -48,7 +48,7 @@ Maintainer: The maintainers of oomguard <maintainers@oomguard.invalid>
 Installed-Size: {size_kib}
 Depends: python3 (>= 3.11), python3-yaml (>= 6), libc6 (>= {libc}), systemd (>= 252), init-system-helpers (>= 1.54~)
 Recommends: python3-jeepney, dbus
-Suggests: python3-cryptography, python3-psutil
+Suggests: python3-cryptography, python3-numpy, python3-psutil
 Conflicts: low-memory-monitor
 Section: admin
 Priority: optional

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol, cast
 
 from oomguard._version import __version__
-from oomguard.errors import OomguardError
+from oomguard.errors import OomguardError, UsageError
 
 VERBS = ("demo", "run", "exec", "check", "status", "top", "events", "replay", "explain", "record", "reload", "bundle",
          "install", "doctor", "bench", "learn", "manual")
@@ -20,6 +20,8 @@ signature · 5 no permission · 6 target gone · 70 internal"""
 DESCRIPTION = (
     "A memory guard that sees an out-of-memory kill coming and asks the app to give memory back. It never kills."
 )
+# What the guard runs without, and how to get it where a verb needs it.
+LIBRARIES = {"numpy": "pip install numpy, or on Debian apt install python3-numpy", "pyarrow": "pip install pyarrow"}
 FIRST_STEPS = """\
 examples:
   oomguard demo                                see an app killed without the guard, and alive with it
@@ -83,6 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except Exception:  # noqa: BLE001  our own mistake: the traceback is shown, and the code says whose it is
+    except Exception as error:  # noqa: BLE001  our own mistake: the traceback is shown, and the code says whose it is
+        if isinstance(error, ModuleNotFoundError) and error.name in LIBRARIES:
+            print(f"oomguard: {args.verb} needs {error.name}: {LIBRARIES[error.name]}", file=sys.stderr)
+            return UsageError.exit_code
         sys.excepthook(*sys.exc_info())
         return OomguardError.exit_code
