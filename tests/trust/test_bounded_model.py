@@ -104,7 +104,7 @@ def test_without_cooldowns_the_bounds_still_hold() -> None:
 
 @pytest.mark.parametrize("threshold", [1.5, float("nan")])
 def test_a_model_that_never_cries_does_not_blind_the_guard(threshold: float) -> None:
-    """Poisoned to see no kill anywhere: `used_above` fires all the same, and only there."""
+    """Poisoned to see no kill anywhere: the last resort fires all the same, and only there."""
     guarded = Guarded(model(threshold))
     for second in range(100):
         guarded.tick(0.2 + 0.76 * second / 100)
