@@ -33,6 +33,20 @@ def test_good_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "og-none.service is not running" in out and "'app-cache' is not declared here" in out
 
 
+def test_each_hook_with_what_it_reaches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A command, a signal, a server's address; nothing where there is nothing to say."""
+    hooks = """hooks:
+  - {name: prune, command: [/bin/true, --all]}
+  - {name: drop, signal: SIGUSR2}
+  - {name: cache, redis: {address: "127.0.0.1:6379"}}
+  - {name: heap, jvm: true}
+"""
+    assert check(tmp_path, GOOD.replace("rules:\n", f"{hooks}rules:\n")) == 0
+    shown = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  hook")]
+    assert shown == ["hook     prune: command /bin/true --all", "hook     drop: signal SIGUSR2",
+                     "hook     cache: redis 127.0.0.1:6379", "hook     heap: jvm"]
+
+
 def test_good_rules_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The checked plan and the findings."""
     assert check(tmp_path, GOOD, "--json") == 0

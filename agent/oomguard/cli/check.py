@@ -82,7 +82,7 @@ def _show(plan: Plan, bundle: Bundle | None, remarks: list[str]) -> None:
     for target in plan.targets:
         print(f"  target   {target.name}: {target.kind}{' ' + target.value if target.value else ''}")
     for hook in plan.hooks:
-        print(f"  hook     {hook.name}: {hook.kind} {' '.join(hook.argv) or hook.signal}")
+        print(f"  hook     {hook.name}: {hook.kind} {' '.join(hook.argv) or hook.signal or hook.address}".rstrip())
     for rule in plan.rules:
         print(f"  rule     {rule.name} -> {', '.join(action.hook + ' ' + action.release.kind for action in rule.then)}")
     for remark in remarks:
