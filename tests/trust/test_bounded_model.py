@@ -43,8 +43,10 @@ def model(threshold: float | None = None) -> Model:
     if threshold is None:
         return shipped
     bundle = load_shipped()
-    return model_of(bundle._replace(low=(float("-inf"),) * len(bundle.low), high=(float("inf"),) * len(bundle.high)),
-                    "generic")._replace(thresholds=(threshold,) * 5)
+    poisoned = bundle._replace(low=(float("-inf"),) * len(bundle.low), high=(float("inf"),) * len(bundle.high))
+    if not threshold < 1:
+        poisoned = poisoned._replace(calibration=(((0.0, 0.0), (1.0, 0.0)),) * 5)
+    return model_of(poisoned, "generic")._replace(thresholds=(threshold,) * 5)
 
 
 class Guarded:
@@ -104,7 +106,7 @@ def test_without_cooldowns_the_bounds_still_hold() -> None:
 
 @pytest.mark.parametrize("threshold", [1.5, float("nan")])
 def test_a_model_that_never_cries_does_not_blind_the_guard(threshold: float) -> None:
-    """Poisoned to see no kill anywhere: the last resort fires all the same, and only there."""
+    """Poisoned to see no kill anywhere, and to say so: the last resort fires all the same, and only there."""
     guarded = Guarded(model(threshold))
     for second in range(100):
         guarded.tick(0.2 + 0.76 * second / 100)
