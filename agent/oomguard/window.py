@@ -13,16 +13,12 @@ from math import nan
 from oomguard import ring
 from oomguard.errors import WindowError
 from oomguard.kernel import HAS_KERNEL, native
-from oomguard.ring import CAPACITY, MAGIC, MAX_BLOCKS, NARROW, SPAN_S, WINDOW_BYTES, head_of, word_of
 from oomguard.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from oomguard.sense.sample import Sample
-
-__all__ = ["CAPACITY", "MAGIC", "MAX_BLOCKS", "NARROW", "SPAN_S", "WINDOW_BYTES", "Block", "Window", "head_of",
-           "word_of"]       # what others ask of the ring, too
 
 _push = native.push if HAS_KERNEL else ring.reference_push
 

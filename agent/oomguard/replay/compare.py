@@ -123,7 +123,7 @@ def decided(replayed: Replayed, setting: Setting) -> list[tuple[Acted, int]]:
             last = max((each for each in replayed.decisions if taken < each < at), default=-1)
             if last >= 0 and replayed.decisions[last].rule == action.rule:
                 cooldown_s = setting.plan.rules[replayed.decisions[last].rule_index].cooldown_s
-                at = last if action.t_s <= replayed.run.t_s[last] + cooldown_s else at
+                at = last if replayed.run.t_s[at] < replayed.run.t_s[last] + cooldown_s else at     # Releases.tend
         found.append((action, at))
         taken = max(taken, at)
     return found

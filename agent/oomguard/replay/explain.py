@@ -19,10 +19,11 @@ from oomguard.replay.readings import rows_of
 from oomguard.replay.recording import Acted, RecordedRun
 from oomguard.replay.replay import Replayed, Replayer, Setting
 from oomguard.replay.words import Push, pushes
+from oomguard.ring import SPAN_S
 from oomguard.scorer import NEVER, Model, Scorer, gated
 from oomguard.sense.sample import Sample
 from oomguard.series import features_of_run, release_times_s
-from oomguard.window import SPAN_S, Window
+from oomguard.window import Window
 
 AFTER_S = 300.0             # how much of what came after is shown: what a forecast speaks of
 ANSWER_S = 60.0             # an action within so many seconds answers this moment

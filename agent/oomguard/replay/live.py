@@ -7,8 +7,7 @@ from math import nan
 
 import numpy as np
 
-from oomguard import features
-from oomguard import window as ring
+from oomguard import features, ring
 from oomguard.decide.levels import kept_level, level_of
 from oomguard.decide.view import View
 from oomguard.errors import NotPermittedError, TargetGoneError, UsageError

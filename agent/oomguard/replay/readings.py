@@ -17,9 +17,9 @@ from oomguard.forecast import HORIZON_STEP_S, Forecast
 from oomguard.guard import PRESSURE_SPAN_S
 from oomguard.profile import Profile
 from oomguard.replay.recording import Column, RecordedRun
+from oomguard.ring import MAX_BLOCKS
 from oomguard.scorer import NEVER, Model
 from oomguard.series import forecasts_of_run, kept, release_times_s, series_rows
-from oomguard.window import MAX_BLOCKS
 
 Levels = NDArray[np.int8]
 

@@ -14,9 +14,10 @@ from oomguard.clock import now_s
 from oomguard.errors import BundleError
 from oomguard.learn.label.examples import speaks_at
 from oomguard.net import Net
+from oomguard.ring import SPAN_S
 from oomguard.scorer import Model, open_scorer
 from oomguard.sense.sample import Sample
-from oomguard.window import SPAN_S, Window
+from oomguard.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
