@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oomguard import features
-from oomguard.forest import MAX_KNOTS, calibrated, check_calibration
+from oomguard.forest import MAX_KNOTS, MIN_WINDOW_S, calibrated, check_calibration
 from oomguard.learn.evaluate import baselines
 from oomguard.learn.label.examples import HIDEABLE, Examples, examples_of, hidden, left_out, run_weights, speaks_at
 from oomguard.learn.protocol.events import tally, track_of
@@ -132,14 +132,26 @@ def test_every_baseline_of_the_design_is_there():
 
 
 def test_examples_are_labelled_rows_of_windows_long_enough():
-    """No example from the first 10 s, none unlabelled, at most as many as asked for."""
-    runs = [killed_run(200, run_id="k"), quiet_run(1000, run_id="q"), killed_run(9, run_id="young")]
+    """No example from the first 5 s, none unlabelled, at most as many as asked for."""
+    runs = [killed_run(200, run_id="k"), quiet_run(1000, run_id="q"), killed_run(5, run_id="young")]
     examples = examples_of(runs, 50, 10, seed=1)
     assert set(examples.run.tolist()) == {0, 1}
-    assert examples.t_s.min() >= 10
+    assert examples.t_s.min() >= MIN_WINDOW_S
     assert examples.t_s[examples.run == 1].max() <= 700
     assert np.bincount(examples.run).max() <= 51
     assert not speaks_at(runs[2]).any()
+
+
+def test_danger_weighs_the_same_at_each_age():
+    """A run that is killed young and one that is quiet for long: age alone must not tell them apart."""
+    runs = [killed_run(250, app="a", run_id="k"), quiet_run(1000, app="b", run_id="q"),
+            killed_run(600, app="c", run_id="late")]
+    examples = examples_of(runs, 300, 10, seed=1)
+    weight, is_young = run_weights(examples, runs, 0.0), examples.t_s < 200
+    shares = [np.average(examples.labels[part] > 0, weights=weight[part]) for part in (is_young, ~is_young)]
+    assert shares[0] == pytest.approx(shares[1], abs=0.15)
+    plain = [np.mean(examples.labels[part] > 0) for part in (is_young, ~is_young)]
+    assert abs(plain[0] - plain[1]) > abs(shares[0] - shares[1])
 
 
 def test_programs_weigh_the_same_however_many_rows_they_have():
