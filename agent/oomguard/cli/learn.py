@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from oomguard.cli import learn_dataset, learn_lab, learn_loop, learn_report, learn_simulate, learn_thresholds
+from oomguard.cli.progress import draw_bar
 from oomguard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def _measured(recipe: Recipe) -> Trained:
     from oomguard.learn.evaluate.explain import explain
     from oomguard.learn.lab.planned import planned_of
 
-    trained = train(recipe, _progress)
+    trained = train(recipe, draw_bar)
     explain(trained.report, trained.runs, trained.systems, planned_of(recipe.recordings))
     return trained
 
@@ -116,7 +117,7 @@ def _keep(folder: str | None, trained: Trained, recipe: Recipe) -> None:
 def _zoo(args: argparse.Namespace) -> int:
     from oomguard.learn.bundle.zoo_compare import train_zoo, zoo_table
 
-    report = train_zoo(args.recipes, args.out, _progress)
+    report = train_zoo(args.recipes, args.out, draw_bar)
     print(json.dumps(report, indent=1, allow_nan=False) if args.json else zoo_table(report))
     return 0
 
@@ -143,11 +144,3 @@ def _print_report(report: dict[str, Any], *, as_json: bool) -> None:
                        ("leave one device type out", "systems_by_device_type")):
         if report[key]:
             print(f"{title}:\n\n{table_of(report[key])}\n")
-
-
-def _progress(stage: str, done: int, of: int) -> None:
-    """Draw one line that overwrites itself; say nothing where nobody watches."""
-    if not sys.stderr.isatty():
-        return
-    bar = "#" * (30 * done // max(of, 1))
-    print(f"\r{stage:12s} [{bar:30s}] {done}/{of}", end="\n" if done == of else "", file=sys.stderr, flush=True)
