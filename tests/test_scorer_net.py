@@ -20,7 +20,7 @@ from oomguard.act.runner import Runner
 from oomguard.act.scoring import PART_BYTES, PATIENCE_S, ROWS_MOST, TOGETHER, Scoring
 from oomguard.clock import now_s
 from oomguard.errors import BundleError
-from oomguard.forest import CLASSES, cumulated
+from oomguard.forest import CLASSES, MIN_WINDOW_S, cumulated
 from oomguard.net import MAX_BYTES, STALE_TICKS, Net
 from oomguard.net_scorer import NetScorer
 from oomguard.profile import Profile
@@ -125,7 +125,7 @@ def test_a_short_or_strange_window_is_not_asked_about() -> None:
     its, oracle = model(low=low), FakeOracle()
     assert isinstance(its.forest, Net)
     asker, gate = NetScorer(its, its.forest, Profile(), oracle), Scorer(gated(its), Profile())
-    for window in (window_of([200 * MIB] * 10), window_of([10 * MIB] * 60)):
+    for window in (window_of([200 * MIB] * 5), window_of([10 * MIB] * 60)):
         assert asker.score(window) is None
         assert asker.abstains_because(window) == gate.abstains_because(window) != ""
     assert oracle.asked == []
@@ -371,8 +371,8 @@ def test_replay_is_a_tick_late_as_the_device_is() -> None:
     its = Net(graph(), low, HIGH, KNOTS)
     said = np.isfinite(forecasts_of_run(rows, Profile(), its)[:, 0])
     asked = np.isfinite(forecasts_of_run(rows, Profile(), its.gate)[:, 0])
-    assert np.flatnonzero(asked)[:1].tolist() == [10]
-    assert np.flatnonzero(said)[:1].tolist() == [11]
+    assert np.flatnonzero(asked)[:1].tolist() == [int(MIN_WINDOW_S)]
+    assert np.flatnonzero(said)[:1].tolist() == [int(MIN_WINDOW_S) + 1]
     assert not said[40:46].any() and said[46:].all()
 
 
