@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
 REMEMBERED = 64             # releases whose yield is taken out of the rise of demand
 # What may wait begins so long before it must have given: memory comes back over 3 s after a hook has ended
-# (act/measure.py), and a burst of which the window's q80 says little is seen a tick or two late. With hooks of 2 s, 3 s
-# lost twice as many lives in the closed loop's curves as 5 s did, and 8 s as many (24 seeds; docs/learn.md).
+# (act/measure.py), and a burst of which the window's q80 says little is seen a tick or two late.
 DUE_S = 5.0
 
 Tell = Callable[..., None]  # (event, severity, **fields)

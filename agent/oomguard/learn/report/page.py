@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from oomguard.learn.evaluate.compare import HIDDEN, MODEL
@@ -15,6 +16,7 @@ from oomguard.learn.report.examples import card_of, choose, figure_of_examples
 from oomguard.learn.report.palette import LEVEL_COLOURS
 from oomguard.learn.report.pictures import save_png, styled, svg_of
 from oomguard.learn.report.run_curves import event_card, levels_of
+from oomguard.learn.thresholds.levels import kept_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,7 +55,7 @@ def write_report(report: dict[str, Any], runs: Sequence[Run], systems: Mapping[s
     pictures = os.path.join(folder, PICTURES)
     os.makedirs(pictures, exist_ok=True)
     said = systems[MODEL]
-    levels = [levels_of(run, forecast, each)
+    levels = [kept_in(run, levels_of(run, forecast, each).astype(np.float64)).astype(np.int64)
               for run, forecast, each in zip(runs, said.forecasts, said.levels, strict=True)]
     examples = choose(runs, levels, report["account"])
     rows = {**report["systems"], **extras.zoo}

@@ -35,7 +35,7 @@ class Drawn(NamedTuple):
 
 
 def levels_of(run: Run, forecast: Reals, thresholds: Sequence[float]) -> NDArray[np.int64]:
-    """Return the level 0…5 at each sample: the forecast's, or where it is silent the plain one by headroom.
+    """Return the level 0…5 of each sample by itself: the forecast's, or where it is silent the plain one by headroom.
 
     Args:
         run: the run.
